@@ -1,0 +1,1 @@
+"""Running an experiment: knows no system."""

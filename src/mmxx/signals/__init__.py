@@ -1,0 +1,1 @@
+"""Signals: functions that a network stands for."""

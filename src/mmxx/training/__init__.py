@@ -1,0 +1,1 @@
+"""Training: optimizers, precision, and theory of training."""
