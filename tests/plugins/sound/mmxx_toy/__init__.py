@@ -1,0 +1,1 @@
+"""A system in a package of its own: a line fitted by gradient descent."""
