@@ -259,7 +259,7 @@ def _execute(card: Card, run: Run, *, strict: bool, note: str | None) -> int:
             run.note(note)
         experiment(config, run)
 
-    with _progress(card.title) as run.progress:
+    with _progress(card.title, quiet=not run.writes) as run.progress:
         try:
             execute(run, noted)
         except ModuleNotFoundError as error:
@@ -276,8 +276,9 @@ def _execute(card: Card, run: Run, *, strict: bool, note: str | None) -> int:
             raise errors.CrashedError(
                 f"{card.name} failed: {type(error).__name__}: {error} (the traceback is in {where})"
             ) from error
-    _print_claims(run)
-    print(f"report: {run.folder / 'report.html'}")
+    if run.writes:
+        _print_claims(run)
+        print(f"report: {run.folder / 'report.html'}")
     short = claims.counts(run.verdicts)[claims.FALLS_SHORT]
     return errors.FELL_SHORT if strict and short else errors.DONE
 
@@ -384,8 +385,11 @@ def _missing(card: Card, error: ModuleNotFoundError) -> MmxxError:
 
 
 @contextmanager
-def _progress(title: str) -> Iterator[Progress]:
+def _progress(title: str, *, quiet: bool) -> Iterator[Progress]:
     """Show how far a run is: a bar on a terminal, a file for the review, else a line a part."""
+    if quiet:
+        yield lambda label, done, total: None
+        return
     target = os.environ.get("MMXX_PROGRESS")
     if target:
         yield _to_file(Path(target))

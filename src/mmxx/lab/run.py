@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mmxx.lab import checkpoint, claims, compute, folder
+from mmxx.lab import checkpoint, claims, compute, devices, folder
 from mmxx.lab.catalog import Card
 from mmxx.lab.errors import BadInputError, CannotWriteError, Interrupted, MmxxError
 from mmxx.lab.folder import Options
@@ -35,6 +35,8 @@ from mmxx.lab.metrics import MetricsWriter, keep_lines
 if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
+
+    from mmxx.lab.devices import Team
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -88,11 +90,19 @@ class Run:
         folder: Where everything is written.
         seed: The first seed; with k seeds they are seed … seed + k - 1.
         tier: "quick" or "full" by the flags, "tiny" for the smallest configuration.
+        writes: Whether this process is the one, of several, that writes.
         options: The flags that every system has.
     """
 
     def __init__(
-        self, path: Path, card: Card, config: Any, options: Options, tier: str, record: dict
+        self,
+        path: Path,
+        card: Card,
+        config: Any,
+        options: Options,
+        tier: str,
+        record: dict[str, Any],
+        team: Team | None = None,
     ) -> None:
         self.folder = path
         self.card = card
@@ -102,7 +112,9 @@ class Run:
         self.seed = options.seed
         self.progress: Progress = lambda label, done, total: None
         self._record = record
-        self._lock = folder.lock(path)
+        self.writes = team is None or team.rank == 0
+        self._team = team
+        self._lock = folder.lock(path) if self.writes else None
         self._began = time.monotonic()
         self._seconds_before = float(record.get("seconds") or 0.0)
         self._metrics = MetricsWriter(path / "metrics.jsonl")
@@ -172,6 +184,19 @@ class Run:
             raise BadInputError("device 'cuda' was asked for, and torch finds none; use 'cpu'")
         return torch.device(wanted)
 
+    def distribute(
+        self, net: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        """The same for one process; with ``--devices`` gradients are averaged over all.
+
+        Hand each process its part of the global batch by `part`.
+        """
+        return (net, optimizer) if self._team is None else self._team.set_up(net, optimizer)
+
+    def part(self, batch: torch.Tensor) -> torch.Tensor:
+        """This process's part of a global batch along the first axis; for one, the batch."""
+        return batch if self._team is None else self._team.part(batch)
+
     # -- computing -------------------------------------------------------------------------
 
     def loop(
@@ -222,6 +247,7 @@ class Run:
                 if loop.diverged:
                     self._restore_loop(loop)
                     break
+                self._note_time()
                 finished = step + 1 == loop.steps or loop._finish
                 if finished or self._stop or (step + 1) % loop._every == 0:
                     self._save_loop(loop, step + 1, done=finished)
@@ -266,11 +292,13 @@ class Run:
         self.progress(name, 0, 1)
         before, self._scope = self._scope, name
         try:
-            result = fn(*args)
+            result = self._on_rank_0(lambda: fn(*args))
         finally:
             self._scope = before
         self._save(name, 0, {"result": result}, done=True)
         self.progress(name, 1, 1)
+        self._note_time()
+        self._check_stop()
         return result
 
     def map(self, fn: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
@@ -287,10 +315,18 @@ class Run:
             progress=lambda done, total: self.progress(label, done, total),
         )
 
+    def _on_rank_0(self, fn: Callable[[], T]) -> T:
+        """Compute in the process that writes, and hand the result to all."""
+        if self._team is None:
+            return fn()
+        return self._team.share(fn() if self.writes else None)
+
     def _load(self, name: str) -> checkpoint.Checkpoint | None:
         found = checkpoint.latest(
             self.folder / "checkpoints" / name, owner={**self._owner, "loop": name}
         )
+        if self._team is not None:
+            self._team.wait()  # nobody saves before everybody has looked
         for skipped in found.skipped if found else ():
             self.say(f"warning: {name}: skipped the checkpoint {skipped}")
         if found is None or found.tree is None:
@@ -305,6 +341,8 @@ class Run:
         return found
 
     def _save(self, name: str, step: int, tree: dict[str, Any], *, done: bool) -> None:
+        if not self.writes:
+            return
         torch = sys.modules.get("torch")
         streams = {
             **self._saved_streams,
@@ -332,7 +370,8 @@ class Run:
 
     def log(self, step: int, **values: Any) -> None:
         """Add a line to ``metrics.jsonl``; a value that is not finite is written as null."""
-        self._metrics.write(self._scope, step, time.monotonic() - self._began, values)
+        if self.writes:
+            self._metrics.write(self._scope, step, time.monotonic() - self._began, values)
 
     def check_finite(self, step: int, **values: Any) -> bool:
         """Whether all values are finite; if not, the current loop ends after this step.
@@ -438,6 +477,8 @@ class Run:
     ) -> None:
         if kind != "artifact" and not _NAME.fullmatch(name):
             raise ValueError(f"the name of a {kind} is lower-case and hyphens, got {name!r}")
+        if not self.writes:
+            return
         path = self.folder / file
         folder.make(path.parent)
         write(path)
@@ -457,7 +498,9 @@ class Run:
             self._record["notes"].append(sentence)
 
     def say(self, line: str) -> None:
-        """Add a line to ``log.txt``, and to the console where the run has one."""
+        """Add a line to ``log.txt``, and to the console where it is a warning."""
+        if not self.writes:
+            return
         stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
         try:
             with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
@@ -474,10 +517,15 @@ class Run:
 
     # -- stopping --------------------------------------------------------------------------
 
-    def _check_stop(self) -> None:
+    def _note_time(self) -> None:
+        """Stop when the time is up; all processes at the same step."""
         limit = self.options.time_limit
         if limit is not None and time.monotonic() - self._began > limit:
             self._stop = self._stop or f"the time limit of {limit:g} s was reached"
+        if self._team is not None:
+            self._stop = self._team.share(self._stop)
+
+    def _check_stop(self) -> None:
         if self._stop:
             raise Interrupted(self._stop)
 
@@ -537,7 +585,8 @@ class Run:
             notes=[],
             contents=[],
         )
-        self._drop_unsaved_metrics()
+        if self.writes:
+            self._drop_unsaved_metrics()
         self._write_record()
         self._write_claims("running")
 
@@ -568,9 +617,12 @@ class Run:
         self._write_record()
 
     def _write_record(self) -> None:
-        folder.write_json(self.folder / "run.json", self._record)
+        if self.writes:
+            folder.write_json(self.folder / "run.json", self._record)
 
     def _write_claims(self, status: str) -> None:
+        if not self.writes:
+            return
         content = {
             "schema": claims.SCHEMA,
             "system": self.card.name,
@@ -582,8 +634,10 @@ class Run:
         folder.write_json(self.folder / "claims.json", content)
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Let go of the folder, and of the other processes."""
         self._metrics.close()
+        if self._team is not None:
+            self._team.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -603,11 +657,13 @@ def create(
 ) -> Run:
     """A new run in a new or empty folder (by default below ``./runs``).
 
+    With several devices it starts the other processes, or joins those of torchrun.
+
     Raises:
         BadInputError: The folder holds something already, or is in use.
         CannotWriteError: It cannot be made or written.
     """
-    path = folder.new(path, card.name)
+    place, team = _meet(card, options, lambda: folder.new(path, card.name))
     record = {
         "schema": folder.SCHEMA,
         "system": card.name,
@@ -625,7 +681,16 @@ def create(
         "ended": None,
         "seconds": 0.0,
     }
-    return Run(path, card, config, options, tier, record)
+    return Run(place, card, config, options, tier, record, team)
+
+
+def _meet(card: Card, options: Options, place: Callable[[], Path]) -> tuple[Path, Team | None]:
+    """The folder of a run, and the processes that work on it, should there be several."""
+    if not devices.wanted(options.devices):
+        return place(), None
+    path = place() if devices.is_first() else None  # refused before the others are started
+    team = devices.Team(card, options.devices, options.device)
+    return Path(team.share(str(path))), team
 
 
 def reopen(path: Path, card: Card, config_type: type, *, time_limit: float | None = None) -> Run:
@@ -645,7 +710,8 @@ def reopen(path: Path, card: Card, config_type: type, *, time_limit: float | Non
         time_limit=time_limit,
     )
     config = folder.config_from_json(config_type, record["config"])
-    return Run(path, card, config, options, record["tier"], record)
+    place, team = _meet(card, options, lambda: path)
+    return Run(place, card, config, options, record["tier"], record, team)
 
 
 def execute(run: Run, experiment: Callable[[Any, Run], None]) -> None:
@@ -669,7 +735,8 @@ def execute(run: Run, experiment: Callable[[Any, Run], None]) -> None:
         if failure is not None and not isinstance(failure, MmxxError):
             run.say("".join(traceback.format_exception(failure)))
         run._end(status, reason)
-        _render(run.folder)
+        if run.writes:
+            _render(run.folder)
     except (CannotWriteError, OSError):
         if failure is None:
             raise
