@@ -64,6 +64,7 @@ def _directive(target: str) -> str:
     module, _, name = target.partition(":")
     thing = getattr(importlib.import_module(module), name)
     kind = "autoclass" if isinstance(thing, type) else "autofunction"
+    kind = kind if callable(thing) else "autodata"
     return f".. {kind}:: {module}.{name}\n"
 
 
