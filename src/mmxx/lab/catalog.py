@@ -183,7 +183,7 @@ def _load(point: EntryPoint) -> Card | Broken:
     package = point.dist.name if point.dist is not None else "unknown package"
     try:
         card = point.load()
-    except Exception as error:  # a stranger's package may raise anything at import
+    except (Exception, SystemExit) as error:  # a stranger's package may raise anything at import
         return Broken(point.name, package, f"{type(error).__name__}: {error}")
     if not isinstance(card, Card):
         return Broken(point.name, package, f"{point.value} is not a Card but {type(card).__name__}")

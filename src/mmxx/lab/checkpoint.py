@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ from mmxx.lab.errors import BadInputError, CannotWriteError
 SCHEMA = 1
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 _KEEP = 2  # the newest, and one to fall back on
+_DTYPES = frozenset(  # those of safetensors that numpy or torch compute with
+    "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 complex64 "
+    "bfloat16 float8_e4m3fn float8_e5m2".split()
+)
 
 
 class UnsupportedError(TypeError):
@@ -56,7 +61,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
         _flush_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk even what is not there cannot be removed
+            temporary.unlink()
         raise cannot_write(path, error) from error
 
 
@@ -115,7 +121,11 @@ def save(folder: Path, step: int, tree: Any, *, owner: Mapping[str, str], done: 
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise cannot_write(target, error) from error
-    _sweep(folder)
+    sweep(folder)
+    # whatever is newer did not verify, else the run had gone on from there
+    older = [path for path in _steps(folder) if path.name <= target.name]
+    for path in set(_steps(folder)) - set(older[-_KEEP:]):
+        shutil.rmtree(path, ignore_errors=True)
     return target
 
 
@@ -144,26 +154,46 @@ def latest(folder: Path, *, owner: Mapping[str, str]) -> Checkpoint | None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of the last ``tensors.safetensors`` of each loop below a run's ``checkpoints``."""
+    """sha256 of the last state of each loop below a run's ``checkpoints``.
+
+    The state of torch's default generator is left out, for a process saves it only if
+    something, be it another run, has imported torch.
+    """
     found: dict[str, str] = {}
     for loop in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
         steps = _steps(loop)
         if steps:
-            content = (steps[-1] / _TENSORS).read_bytes()
-            found[loop.name] = hashlib.sha256(content).hexdigest()
+            found[loop.name] = _digest(*_verified(steps[-1])[1].values())
     return found
+
+
+def _digest(tensors: bytes, state: bytes) -> str:
+    tree = json.loads(state)["tree"]
+    if isinstance(tree, dict):
+        tree.pop("torch", None)
+    digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode())
+    start = 8 + int.from_bytes(tensors[:8], "little")
+    header = json.loads(tensors[8:start])
+    for name in sorted(set(header) - {"__metadata__", "state.torch"}):
+        entry = header[name]
+        digest.update(f"{name} {entry['dtype']} {entry['shape']}".encode())
+        first, last = entry["data_offsets"]
+        digest.update(tensors[start + first : start + last])
+    return digest.hexdigest()
 
 
 def _steps(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*")) if folder.is_dir() else []
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a killed process left, and checkpoints that are no longer needed."""
-    for path in folder.glob(".tmp-*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in _steps(folder)[:-_KEEP]:
-        shutil.rmtree(path, ignore_errors=True)
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left unfinished, anywhere below a folder."""
+    for path in list(folder.rglob(".tmp-*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _write_flushed(path: Path, content: bytes) -> None:
@@ -218,7 +248,7 @@ def is_tensor(value: object) -> bool:
 def _encode(value: Any, place: str, tensors: dict[str, Any], seen: dict[Any, str]) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and value.dtype.name in _DTYPES:
         return {"~": "scalar", "v": _put(np.asarray(value), place, tensors, seen, ())}
     if isinstance(value, int):
         return int(value)
@@ -235,15 +265,22 @@ def _encode(value: Any, place: str, tensors: dict[str, Any], seen: dict[Any, str
         if all(isinstance(k, str) and k != "~" for k in value):
             return dict(pairs)
         return {"~": "dict", "v": pairs}
-    if is_tensor(value):
-        data = value.detach().cpu()
-        return {"~": "tensor", "v": _put(data, place, tensors, seen, tuple(value.stride()))}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+    if is_tensor(value) and _can_hold(value):
+        tensor: Any = value
+        data = tensor.detach().cpu().resolve_conj().resolve_neg()
+        return {"~": "tensor", "v": _put(data, place, tensors, seen, tuple(data.stride()))}
+    if isinstance(value, np.ndarray) and value.dtype.name in _DTYPES:
         return {"~": "array", "v": _put(value, place, tensors, seen, value.strides)}
+    dtype = f" of {value.dtype}" if hasattr(value, "dtype") else ""
     raise UnsupportedError(
-        f"{place} is a {type(value).__name__}; a checkpoint holds dictionaries, lists, tuples, "
-        "numbers, strings, None, tensors and arrays"
+        f"{place} is a {type(value).__name__}{dtype}; a checkpoint holds dictionaries, lists, "
+        "tuples, numbers, strings, None, and dense tensors and arrays of what safetensors knows"
     )
+
+
+def _can_hold(tensor: Any) -> bool:
+    dense = str(tensor.layout) == "torch.strided" and tensor.device.type != "meta"
+    return dense and str(tensor.dtype).removeprefix("torch.") in _DTYPES
 
 
 def _put(
@@ -257,9 +294,12 @@ def _put(
     identity = (address, tuple(value.shape), str(value.dtype), strides)
     if identity in seen and 0 not in value.shape:
         return seen[identity]
-    tensors[place] = value
-    seen[identity] = place
-    return place
+    name = place
+    while name in tensors:  # {"a": {"b": x}, "a.b": y}
+        name += "'"
+    tensors[name] = value
+    seen[identity] = name
+    return name
 
 
 def _pack(tensors: dict[str, Any]) -> bytes:
@@ -360,18 +400,29 @@ def restore(value: Any, tree: Any, place: str = "state") -> None:
         for key in [key for key in value if key not in tree]:
             del value[key]
         for key, saved in tree.items():
-            if is_live(value.get(key)):
+            if _fits(value.get(key), saved):
                 restore(value[key], saved, f"{place}.{key}")
             else:
                 value[key] = saved
     elif isinstance(value, list):
-        if len(value) == len(tree) and any(is_live(v) for v in value):
-            for index, saved in enumerate(tree):
+        del value[len(tree) :]
+        for index, saved in enumerate(tree):
+            if index < len(value) and _fits(value[index], saved):
                 restore(value[index], saved, f"{place}[{index}]")
-        else:
-            value[:] = tree
+            else:
+                value[index : index + 1] = [saved]
     else:
         raise UnsupportedError(not_live(place, value))
+
+
+def _fits(value: Any, saved: Any) -> bool:
+    """Whether a part of a dictionary or list can take what was saved without being replaced."""
+    if isinstance(value, np.ndarray) or is_tensor(value):
+        alike = isinstance(saved, np.ndarray) if isinstance(value, np.ndarray) else is_tensor(saved)
+        return alike and value.shape == saved.shape and value.dtype == saved.dtype
+    if isinstance(value, (dict, list)):
+        return isinstance(saved, dict if isinstance(value, dict) else list)
+    return is_live(value)
 
 
 def not_live(place: str, value: object) -> str:

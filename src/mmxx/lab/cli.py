@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import json
 import os
+import shlex
+import stat
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -66,11 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code (see `mmxx.lab.errors`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _set_caches()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does: "≤" is no letter everywhere
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if arguments[:1] == ["run"] and len(arguments) > 1 and not arguments[1].startswith("-"):
             return _run(arguments[1], arguments[2:])
         parsed = _parser().parse_args(arguments)
-        return parsed.command(parsed)
+        code = parsed.command(parsed)
+        sys.stdout.flush()  # here, where a reader who has left is no error
+        return code
     except MmxxError as error:
         print(f"mmxx: {error}", file=sys.stderr)
         return error.exit_code
@@ -79,21 +87,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return errors.DONE
     except KeyboardInterrupt:
         return errors.Interrupted.exit_code
+    except Exception:  # what nobody foresaw; left alone it would end as a claim that fell short
+        traceback.print_exc()
+        return errors.INTERNAL
 
 
 def _set_caches() -> None:
     """Let numba and matplotlib cache in the user's cache folder, wherever mmxx is installed."""
     if "NUMBA_CACHE_DIR" in os.environ and "MPLCONFIGDIR" in os.environ:
         return
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mmxx"
     try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mmxx"
         base.mkdir(parents=True, exist_ok=True)
         if not os.access(base, os.W_OK):
             raise PermissionError(base)
     except (OSError, RuntimeError):  # no home, or a read-only one
-        base = Path(tempfile.gettempdir()) / f"mmxx-{os.getuid() if hasattr(os, 'getuid') else 0}"
+        base = _private_folder()
     os.environ.setdefault("NUMBA_CACHE_DIR", str(base / "numba"))
     os.environ.setdefault("MPLCONFIGDIR", str(base / "matplotlib"))
+
+
+def _private_folder() -> Path:
+    """A temporary folder that nobody else can fill: numba runs what it finds in its cache."""
+    user = os.getuid() if hasattr(os, "getuid") else None
+    path = Path(tempfile.gettempdir()) / f"mmxx-{user}"
+    with suppress(OSError):
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+        if user is None or (found.st_uid == user and stat.S_IMODE(found.st_mode) == 0o700):
+            return path
+    return Path(tempfile.mkdtemp(prefix="mmxx-"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,7 +184,7 @@ def _list(parsed: argparse.Namespace) -> int:
             else card_json(entry)
             for name, entry in systems.items()
         }
-        print(json.dumps(content, indent=1, ensure_ascii=False))
+        print(json.dumps(content, indent=1))
         return errors.DONE
     width = max((len(name) for name in systems), default=0)
     for name, entry in systems.items():
@@ -210,7 +233,7 @@ def _distribution(card: Card) -> str:
 
 def _run(name: str, arguments: list[str]) -> int:
     card = catalog.find(name)
-    module = importlib.import_module(card.experiment.partition(":")[0])
+    module = _module(card)
     config, options = _parse_run(card, module, arguments)
     _require(card)
     from mmxx.lab import run as runs
@@ -234,25 +257,28 @@ def _run(name: str, arguments: list[str]) -> int:
 
 def _resume(parsed: argparse.Namespace) -> int:
     from mmxx.lab import run as runs
-    from mmxx.lab.folder import read_record
+    from mmxx.lab.folder import read_claims, read_record
 
     record = read_record(parsed.folder)
     card = catalog.find(record["system"])
     if record["status"] == "done":
-        print(f"{parsed.folder} is done; its report is {parsed.folder / 'report.html'}")
-        return errors.DONE
+        page = parsed.folder / "report.html"
+        if not page.is_file():  # the disk was full, or the run was stopped while writing it
+            from mmxx.lab.report.render import render_run
+
+            render_run(parsed.folder)
+        print(f"{parsed.folder} is done; its report is {page}")
+        return _exit_code(read_claims(parsed.folder), strict=parsed.strict)
     _require(card)
-    module = importlib.import_module(card.experiment.partition(":")[0])
+    module = _module(card)
     run = runs.reopen(parsed.folder, card, module.Config, time_limit=parsed.time_limit)
     return _execute(card, run, strict=parsed.strict, note=_changed(module, run.config, run.tier))
 
 
 def _execute(card: Card, run: Run, *, strict: bool, note: str | None) -> int:
-    from mmxx.lab import claims
     from mmxx.lab.run import execute
 
-    module, _, function = card.experiment.partition(":")
-    experiment = getattr(importlib.import_module(module), function)
+    experiment = getattr(_module(card), card.experiment.partition(":")[2])
 
     def noted(config: Any, run: Run) -> None:
         if note:
@@ -266,7 +292,7 @@ def _execute(card: Card, run: Run, *, strict: bool, note: str | None) -> int:
             raise _missing(card, error) from error
         except MmxxError as error:
             if isinstance(error, errors.Interrupted):
-                message = f"{error}; go on with: mmxx resume {run.folder}"
+                message = f"{error}; go on with: mmxx resume {shlex.quote(str(run.folder))}"
                 raise errors.Interrupted(message) from error
             raise
         except Exception as error:
@@ -279,8 +305,22 @@ def _execute(card: Card, run: Run, *, strict: bool, note: str | None) -> int:
     if run.writes:
         _print_claims(run)
         print(f"report: {run.folder / 'report.html'}")
-    short = claims.counts(run.verdicts)[claims.FALLS_SHORT]
+    return _exit_code(run.verdicts, strict=strict)
+
+
+def _exit_code(lines: Sequence[dict[str, Any]], *, strict: bool) -> int:
+    from mmxx.lab import claims
+
+    short = claims.counts(lines)[claims.FALLS_SHORT]
     return errors.FELL_SHORT if strict and short else errors.DONE
+
+
+def _module(card: Card) -> Any:
+    """The module of a system's experiment."""
+    try:
+        return importlib.import_module(card.experiment.partition(":")[0])
+    except ModuleNotFoundError as error:
+        raise _missing(card, error) from error
 
 
 def _parse_run(card: Card, module: Any, arguments: list[str]) -> tuple[Any, RunOptions]:
@@ -332,9 +372,10 @@ def _from_file(
         return config_from_json(config_type, content), options
     if content["system"] != card.name:
         raise BadInputError(f"--config {path} is of a run of {content['system']}, not {card.name}")
-    options = RunOptions(
-        full=content.get("tier") == "full", seed=content.get("seed", 0), config=path
-    )
+    seed = content.get("seed", 0)
+    if not isinstance(seed, int):
+        raise BadInputError(f"--config {path}: seed must be a whole number, got {seed!r}")
+    options = RunOptions(full=content.get("tier") == "full", seed=seed, config=path)
     return config_from_json(config_type, content.get("config")), options
 
 
@@ -361,8 +402,10 @@ def _changed(module: Any, config: Any, tier: str) -> str | None:
 
 def _check_data(config: Any) -> None:
     data = getattr(config, "data", None)
-    if data is not None and not Path(data).exists():
+    if data is not None and not os.path.exists(data):
         raise BadInputError(f"--data {data}: there is no such file or folder")
+    if data is not None and not os.access(data, os.R_OK):
+        raise BadInputError(f"--data {data}: it may not be read")
 
 
 def _require(card: Card) -> None:
@@ -427,8 +470,9 @@ def _to_file(path: Path) -> Progress:
         if now - last > _SHOWN_EVERY or done == total:
             last = now
             temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps([label, done, total]))
-            os.replace(temporary, path)
+            with suppress(OSError):  # a courtesy: what cannot be shown must not end the run
+                temporary.write_text(json.dumps([label, done, total]))
+                os.replace(temporary, path)
 
     return show
 
@@ -467,9 +511,9 @@ def _print_claims(run: Run) -> None:
 def _report(parsed: argparse.Namespace) -> int:
     from mmxx.lab.report.render import render_review, render_run
 
-    if (parsed.folder / "review.json").is_file():
+    if os.path.isfile(parsed.folder / "review.json"):  # which takes a hidden folder for a no
         print(render_review(parsed.folder))
-    elif (parsed.folder / "run.json").is_file():
+    elif os.path.isfile(parsed.folder / "run.json"):
         print(render_run(parsed.folder))
     else:
         raise BadInputError(f"{parsed.folder} holds neither a run nor a review")

@@ -28,6 +28,17 @@ except ImportError:  # pragma: no cover - not a POSIX system: a folder is not lo
 SCHEMA = 1
 _SHOWN_VERSIONS = ("mmxx", "numpy", "scipy", "torch", "numba", "scikit-learn")
 _BLOCK = 1 << 20
+_RECORDED: dict[str, Any] = {  # what a run is resumed by
+    "system": str,
+    "tier": str,
+    "seed": int,
+    "status": str,
+    "config": dict,
+    "device": str,
+    "devices": int,
+    "backend": str,
+}
+_RECORDED_LATER: dict[str, Any] = {"versions": dict, "sessions": list, "seconds": (int, float)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +76,17 @@ def new(path: Path | None, system: str) -> Path:
     if path is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         path = Path("runs") / f"{system}-{stamp}-{secrets.token_hex(2)}"
-    if (path / "run.json").exists():
+    if os.path.exists(path / "run.json"):  # which takes a name that is too long for a no
         raise BadInputError(
             f"{path} already holds a run of {read_record(path)['system']}; go on with it by "
             f"'mmxx resume {path}', or choose another folder"
         )
-    if path.exists() and (not path.is_dir() or any(p.name != ".lock" for p in path.iterdir())):
+    if os.path.isdir(path):
+        # a run that was killed before it began may have left these
+        found = [n for n in os.listdir(path) if n != ".lock" and not n.startswith(".tmp-")]
+    else:
+        found = os.path.exists(path)
+    if found:
         raise BadInputError(f"--out must be a new or empty folder, and {path} is not")
     make(path)
     return path
@@ -116,24 +132,60 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads((path / "run.json").read_bytes())
-        if record["schema"] != SCHEMA or not isinstance(record["system"], str):
+        if record["schema"] != SCHEMA:
             raise ValueError(f"schema {record['schema']}, expected {SCHEMA}")
+        if missing := sorted(set(_RECORDED) - set(record)):
+            raise ValueError(f"it does not say {', '.join(missing)}")
+        for key, kind in {**_RECORDED, **_RECORDED_LATER}.items():
+            if key in record and not isinstance(record[key], kind):
+                raise ValueError(f"its {key} is {record[key]!r}")
+        if record["tier"] not in ("tiny", "quick", "full"):
+            raise ValueError(f"its tier is {record['tier']!r}")
+        if not all(isinstance(session, dict) for session in record.get("sessions", ())):
+            raise ValueError("its sessions are damaged")
     except FileNotFoundError:
         raise BadInputError(f"{path} holds no run: there is no run.json in it") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInputError(f"{path / 'run.json'} cannot be read: {error}") from error
     return record
+
+
+def read_claims(path: Path) -> list[dict[str, Any]]:
+    """The lines of ``claims.json``.
+
+    Raises:
+        BadInputError: It is missing or damaged.
+    """
+    try:
+        lines = json.loads((path / "claims.json").read_bytes())["claims"]
+        if not all(isinstance(line["verdict"], str) for line in lines):
+            raise ValueError("a line has no verdict")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadInputError(f"{path / 'claims.json'} cannot be read: {error}") from error
+    return lines
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all; NaN and infinity are refused."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    checkpoint.write_bytes(path, text.encode() + b"\n")
+    # a path that is no UTF-8 becomes an escape of JSON
+    checkpoint.write_bytes(path, text.encode(errors="backslashreplace") + b"\n")
 
 
 def config_json(config: Any) -> dict[str, Any]:
-    """A configuration as JSON: paths as text, tuples as lists."""
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    """A configuration as JSON: paths as text, tuples as lists.
+
+    Raises:
+        BadInputError: A number is not finite.
+    """
+    names = [field.name for field in dataclasses.fields(config)]
+    content = {name: _plain(getattr(config, name)) for name in names}
+    for name, value in content.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise BadInputError(f"{name} must be finite, got {value}") from None
+    return content
 
 
 def _plain(value: Any) -> Any:
@@ -173,10 +225,15 @@ def _typed(hint: Any, value: Any) -> Any:
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if origin is tuple and isinstance(value, list):
+    if origin is typing.Literal and value not in arguments:
+        raise ValueError(f"expected one of {', '.join(map(repr, arguments))}, got {value!r}")
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, got {value!r}")
         inner = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
         return tuple(_typed(a, v) for a, v in zip(inner, value, strict=True))
-    if isinstance(hint, type) and not isinstance(value, hint):
+    wrong = isinstance(hint, type) and not isinstance(value, hint)
+    if wrong or (hint is int and isinstance(value, bool)):
         raise TypeError(f"expected {hint.__name__}, got {value!r}")
     return value
 
@@ -207,11 +264,12 @@ def sha256_of(path: Path | None) -> str | None:
 
 def cell(value: Any) -> Any:
     """A value for a CSV table; text that a spreadsheet would run as a formula is quoted."""
-    if isinstance(value, str):
-        return "'" + value if value[:1] in ("=", "+", "-", "@") else value
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:  # a numpy or torch scalar
         value = value.item()
-    return repr(value) if isinstance(value, float) else value
+    if value is None or isinstance(value, (int, float)):
+        return repr(value) if isinstance(value, float) else value
+    text = str(value)
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def now() -> str:

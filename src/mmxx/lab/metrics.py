@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from mmxx.lab.checkpoint import cannot_write, write_bytes
 
@@ -27,7 +28,11 @@ class MetricsWriter:
 
         Raises:
             CannotWriteError: The disk is full or the file cannot be written.
+            ValueError: A value has the name of one of the line's own fields.
         """
+        for name in ("loop", "t"):
+            if name in values:
+                raise ValueError(f"log: the name {name!r} is taken, as are 'loop', 'step' and 't'")
         line: dict[str, Any] = {"loop": loop, "step": step, "t": round(seconds, 3)}
         for name, value in values.items():
             number = float(value)
@@ -38,13 +43,15 @@ class MetricsWriter:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
         except OSError as error:
+            with suppress(OSError):  # closing tries once more to write what is left
+                self.close()
             raise cannot_write(self._path, error) from error
 
     def close(self) -> None:
         """Close the file. Writing again opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -54,10 +61,13 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     with open(path, encoding="utf-8", errors="replace") as file:
         for text in file:
             try:
-                line = json.loads(text)
-            except ValueError:
+                found = json.loads(text)
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(line, dict) and "step" in line:
+            line = cast("dict[str, Any]", found if isinstance(found, dict) else {})
+            if not isinstance(line.get("step"), int):
+                continue
+            if line.get("loop") is None or isinstance(line["loop"], str):
                 yield line
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,14 @@ class _Entry:
 
 def review(root: Path, *, only: list[str], tier: str, jobs: int, seed: int, strict: bool) -> int:
     """Run the systems, render the site below ``root``, print its path, return the exit code."""
+    _make_root(root)
+    with folder.lock(root) or nullcontext():
+        return _review(root, only, tier, jobs, seed, strict)
+
+
+def _review(root: Path, only: list[str], tier: str, jobs: int, seed: int, strict: bool) -> int:
     from mmxx.lab.report.render import render_review
 
-    _make_root(root)
     entries = [
         _Entry(name, name, "broken", entry.reason)
         if isinstance(entry, Broken)
@@ -74,7 +79,7 @@ def review(root: Path, *, only: list[str], tier: str, jobs: int, seed: int, stri
         folder.write_json(root / "review.json", record)
 
     write(None)
-    with _stop_signals() as stopped, _live(root, entries) as show:
+    with _stop_signals() as stopped, _live(root, entries) as show, _no_orphans(entries):
         threads = max(1, compute.cores() // jobs)
         while any(entry.status in ("waiting", "running") for entry in entries):
             running = [entry for entry in entries if entry.child is not None]
@@ -170,22 +175,25 @@ def _look(root: Path, entry: _Entry, stop: bool) -> None:
     output = (root / f".output-{entry.system}").read_text(errors="replace").strip()
     for name in (f".output-{entry.system}", f".progress-{entry.system}"):
         (root / name).unlink(missing_ok=True)
-    if code < 0:
+    if code < 0 and stop:  # before it could stop by itself, or since it did not
+        entry.status, entry.reason = "interrupted", "stopped"
+        _mark(root / entry.system, "stopped")
+    elif code < 0:
         entry.status, entry.reason = "crashed", f"signal {-code}"
-        _mark_crashed(root / entry.system, entry.reason)
+        _mark(root / entry.system, f"crashed ({entry.reason})")
     else:
         entry.status = _STATUS.get(code, "failed")
         if entry.status != "done":
             entry.reason = output.rpartition("\n")[2].removeprefix("mmxx: ") or f"exit code {code}"
 
 
-def _mark_crashed(target: Path, reason: str) -> None:
+def _mark(target: Path, reason: str) -> None:
     """Say in the record of a run that it will not go on by itself, and render what there is."""
     from mmxx.lab.report.render import render_run
 
     with suppress(BadInputError):
         record = folder.read_record(target)
-        record.update(status="interrupted", reason=f"crashed ({reason})")
+        record.update(status="interrupted", reason=reason)
         folder.write_json(target / "run.json", record)
         render_run(target)
 
@@ -235,6 +243,18 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _no_orphans(entries: list[_Entry]) -> Iterator[None]:
+    """Leave no child behind, should the review itself end in an error."""
+    try:
+        yield
+    finally:
+        for entry in entries:
+            if entry.child is not None:
+                entry.child.kill()
+                entry.child.wait()
 
 
 @contextmanager

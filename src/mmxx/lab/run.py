@@ -7,6 +7,7 @@ computing. Killed at any moment, a run resumes from the folder and ends with the
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import re
 import signal
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _GRACE = 3.0  # seconds that a step may take to end after a signal before it is cut off
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _DEFAULT_SAVES = 10  # checkpoints of a loop whose cadence is not given
 
 T = TypeVar("T")
@@ -231,6 +233,8 @@ class Run:
         for key, value in state.items():
             if not checkpoint.is_live(value):
                 raise TypeError(checkpoint.not_live(f"loop {name!r}: state[{key!r}]", value))
+        for claim in claims or ():
+            self.card.claim(claim)
         return Loop(self, name, steps, state, every or max(1, steps // _DEFAULT_SAVES), claims)
 
     def _steps(self, loop: Loop) -> Iterator[int]:
@@ -245,7 +249,6 @@ class Run:
                 self.progress(loop.name, step, loop.steps)
                 yield step
                 if loop.diverged:
-                    self._restore_loop(loop)
                     break
                 self._note_time()
                 finished = step + 1 == loop.steps or loop._finish
@@ -258,6 +261,8 @@ class Run:
                 self._save_loop(loop, loop.steps, done=True)  # a loop of no steps
         finally:
             self._active, self._scope = None, None
+            if loop.diverged:  # here, since the body may have left by break
+                self._restore_loop(loop)
         self.progress(loop.name, loop.steps, loop.steps)
         self._check_stop()
 
@@ -446,7 +451,7 @@ class Run:
         text = io.StringIO()
         columns = list(rows[0]) if rows else []
         writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
+        writer.writerow({column: folder.cell(column) for column in columns})
         writer.writerows({key: folder.cell(value) for key, value in row.items()} for row in rows)
         write = partial(checkpoint.write_bytes, content=text.getvalue().encode())
         self._content("table", name, f"tables/{name}.csv", write, caption)
@@ -502,11 +507,12 @@ class Run:
         if not self.writes:
             return
         stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        path = self.folder / "log.txt"
         try:
-            with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+            with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{stamp} {line}\n")
         except OSError as error:
-            raise checkpoint.cannot_write(self.folder / "log.txt", error) from error
+            raise checkpoint.cannot_write(path, error) from error
         if line.startswith("warning:"):
             print(f"mmxx: {line}", file=sys.stderr)
 
@@ -557,6 +563,7 @@ class Run:
     # -- files -----------------------------------------------------------------------------
 
     def _begin(self) -> None:
+        self._seed_torch()
         session = {
             "started": folder.now(),
             "ended": None,
@@ -565,10 +572,11 @@ class Run:
             "threads": compute.cores(),
         }
         earlier = self._record.get("sessions", [])
-        if earlier and earlier[-1]["threads"] != session["threads"]:
+        threads = earlier[-1].get("threads") if earlier else session["threads"]
+        if threads != session["threads"]:
             self.say(
-                f"warning: resumed with {session['threads']} threads after "
-                f"{earlier[-1]['threads']}: equal bits are promised for an equal number only"
+                f"warning: resumed with {session['threads']} threads after {threads}: "
+                "equal bits are promised for an equal number only"
             )
         versions = folder.versions()
         for name, now in versions.items():
@@ -586,6 +594,7 @@ class Run:
             contents=[],
         )
         if self.writes:
+            checkpoint.sweep(self.folder)
             self._drop_unsaved_metrics()
         self._write_record()
         self._write_claims("running")
@@ -660,9 +669,10 @@ def create(
     With several devices it starts the other processes, or joins those of torchrun.
 
     Raises:
-        BadInputError: The folder holds something already, or is in use.
+        BadInputError: The folder holds something already, or is in use; a setting is not finite.
         CannotWriteError: It cannot be made or written.
     """
+    settings = folder.config_json(config)
     place, team = _meet(card, options, lambda: folder.new(path, card.name))
     record = {
         "schema": folder.SCHEMA,
@@ -672,7 +682,7 @@ def create(
         "status": "running",
         "reason": None,
         "card": folder.card_json(card),
-        "config": folder.config_json(config),
+        "config": settings,
         "argv": list(argv),
         "device": options.device,
         "devices": options.devices,
@@ -729,9 +739,9 @@ def execute(run: Run, experiment: Callable[[Any, Run], None]) -> None:
                 run._begin()
                 experiment(run.config, run)
             except Exception as error:
-                failure = error
-                status = "interrupted" if isinstance(error, Interrupted) else "failed"
-                reason = str(error) if isinstance(error, MmxxError) else _in_words(error)
+                failure = _foreseen(error)
+                status = "interrupted" if isinstance(failure, Interrupted) else "failed"
+                reason = str(failure) if isinstance(failure, MmxxError) else _in_words(failure)
         if failure is not None and not isinstance(failure, MmxxError):
             run.say("".join(traceback.format_exception(failure)))
         run._end(status, reason)
@@ -753,6 +763,13 @@ def _render(path: Path) -> None:
         render_run(path)
     except OSError as error:
         raise checkpoint.cannot_write(path / "report.html", error) from error
+
+
+def _foreseen(error: Exception) -> Exception:
+    """The user's error where some library met a disk that is full or read-only."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return checkpoint.cannot_write(Path(error.filename or "a temporary file"), error)
+    return error
 
 
 def _in_words(error: Exception) -> str:

@@ -8,9 +8,11 @@ short once a method is replaced by its sham.
 
 from __future__ import annotations
 
+import ast
 import copy
 import importlib
 import inspect
+import itertools
 import json
 import os
 import random
@@ -20,11 +22,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -202,10 +205,19 @@ def configuration_is_sound(card: Card) -> None:
         pass
     else:
         raise AssertionError("Config is not frozen")
-    source = inspect.getsource(module.Config)
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(module.Config))).body
+    assert isinstance(body, ast.ClassDef)
+    documented = {
+        ast.unparse(line.target)
+        for line, below in itertools.pairwise(body.body)
+        if isinstance(line, ast.AnnAssign)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+        and isinstance(below.value.value, str)
+    }
     for field in fields(module.Config):
-        documented = re.search(rf"^ +{field.name}:[^\n]*(?:\n +[^\n\"]*)*\n? +\"\"\"", source, re.M)
-        assert documented, f"Config.{field.name} has no docstring below it, which is its help"
+        known = field.name in documented
+        assert known, f"Config.{field.name} has no docstring below it, which is its help"
 
 
 def _readme(card: Card) -> Path:
@@ -470,8 +482,25 @@ def _same_states(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 
 _watching: list[Callable[[str, tuple[Any, ...]], None]] = []
 _hooked: list[object] = []
+# of each event: the place of the address
+_TALKS = {
+    "socket.connect": 1,
+    "socket.bind": 1,
+    "socket.sendto": 1,
+    "socket.sendmsg": 1,
+    "socket.getaddrinfo": 0,
+    "socket.gethostbyname": 0,
+}
 # of each event: the place of the path that changes, and of the folder it is relative to
-_WRITES = {"os.mkdir": (0, 2), "os.rename": (1, 3), "os.remove": (0, 1), "os.rmdir": (0, 1)}
+_WRITES = {
+    "os.mkdir": (0, 2),
+    "os.rename": (1, 3),
+    "os.remove": (0, 1),
+    "os.rmdir": (0, 1),
+    "os.symlink": (1, 2),
+    "os.link": (1, 3),
+    "os.truncate": (0, None),
+}
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
@@ -485,13 +514,13 @@ def _watched(folder: Path) -> Iterator[set[str]]:
     if _audit not in _hooked:
         sys.addaudithook(_audit)  # cannot be taken off again
         _hooked.append(_audit)
-    allowed = [str(folder.resolve()), os.devnull, "/dev/"]
+    allowed = [str(folder.resolve()), str(folder.absolute()), os.path.dirname(os.devnull)]
     allowed += [os.environ[n] for n in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR") if n in os.environ]
     seen: set[str] = set()
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("socket.connect", "socket.bind", "socket.getaddrinfo"):
-            seen.add(f"{event} {arguments[-1]!r}")
+        if event in _TALKS:
+            seen.add(f"{event} {arguments[_TALKS[event]]!r}")
             return
         if event == "open":
             path, mode, flags = arguments
@@ -499,14 +528,16 @@ def _watched(folder: Path) -> Iterator[set[str]]:
                 return
             base = -1
         elif event in _WRITES:
-            path, base = (arguments[place] for place in _WRITES[event])
+            what, relative = _WRITES[event]
+            path, base = arguments[what], -1 if relative is None else arguments[relative]
         else:
             return
         if not isinstance(path, (str, bytes, Path)):
             return
         above = os.readlink(f"/proc/self/fd/{base}") if base != -1 else os.getcwd()
         where = os.path.normpath(os.path.join(above, os.fsdecode(path)))
-        if "__pycache__" not in where and not any(where.startswith(a) for a in allowed):
+        inside = any(where == root or where.startswith(root + os.sep) for root in allowed)
+        if "__pycache__" not in where and not inside:
             seen.add(f"{event} {where}")
 
     _watching.append(watch)
@@ -527,10 +558,16 @@ def _each(value: Any, change: Callable[[Any], Any]) -> Any:
     """Apply a change to every array and tensor of a tree."""
     if _is_array(value):
         return change(value)
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)(_each(v, change) for v in value)
+    if isinstance(value, (list, tuple)):
+        parts = [_each(v, change) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(value, dict):
         return {key: _each(v, change) for key, v in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        twin = copy.copy(value)  # its own checks need not hold for what stands in for arrays
+        for field in fields(value):
+            object.__setattr__(twin, field.name, _each(getattr(value, field.name), change))
+        return twin
     return value
 
 
@@ -695,9 +732,9 @@ def optimizer_descends(case: Case) -> None:
 
     for dtype in (torch.float32, torch.float64):
         weights, loss = _quadratic(dtype)
-        before = float(loss())
+        before = loss().item()
         _descend(weights, loss, case.make([weights]), 60)
-        assert float(loss()) < before, f"the loss did not fall in {dtype}"
+        assert loss().item() < before, f"the loss did not fall in {dtype}"
         assert weights.dtype == dtype, f"{dtype} parameters became {weights.dtype}"
 
 

@@ -31,6 +31,8 @@ class Config:
     """The step at which the process is killed, once."""
     nan_at: int | None = None
     """The step at which the loss becomes NaN."""
+    grow: int = 0
+    """Numbers by which the state grows at each step."""
     data: Path | None = None
     """A text file with two columns of one's own."""
 
@@ -59,14 +61,15 @@ def run(config: Config, run: Run) -> None:
     sizes = run.once(
         "sizes", run.map, _arm, [(run.seed + i, n) for i, n in enumerate(config.sizes)]
     )
-    weights, history = np.zeros(2), {"loss": []}
-    state = {"weights": weights, "history": history, "rng": run.rng("walk")}
+    weights, history, ballast = np.zeros(2), {"loss": []}, {}
+    state = {"weights": weights, "history": history, "rng": run.rng("walk"), "ballast": ballast}
     for step in run.loop("fit", config.steps, state=state, every=7):
         weights -= 0.1 * line.gradient(weights, x, y) + 1e-12 * run.rng("walk").normal(size=2)
         loss = float(np.mean((weights[0] * x + weights[1] - y) ** 2))
         if step == config.nan_at:
             loss = float("nan")
         history["loss"].append(loss)
+        ballast["numbers"] = np.full(config.grow * (step + 1), step)
         run.log(step, loss=loss)
         run.check_finite(step, loss=loss)
         if config.pause:
