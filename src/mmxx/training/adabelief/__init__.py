@@ -1,0 +1,5 @@
+"""AdaBelief: Adam whose step follows the belief in the gradient."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
