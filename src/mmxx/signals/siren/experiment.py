@@ -40,9 +40,9 @@ class Config:
     """Also derivatives, sound, a surface and pixels that were not shown: minutes."""
     derivative_steps: int = 300
     """Steps of every arm on gradients and on Laplacians."""
-    sound_steps: int = 500
+    sound_steps: int = 300
     """Steps of every arm on sound."""
-    surface_steps: int = 800
+    surface_steps: int = 400
     """Steps of every arm on a surface."""
     points: int = 20_000
     """Points drawn on a mesh."""

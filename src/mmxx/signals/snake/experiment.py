@@ -330,13 +330,17 @@ def _market(config: Config, run: Run, table: Table) -> None:
     run.table("errors-market", rows, "Mean squared error on the days after the training part.")
     parabola = others["parabola"].item()
     run.note(f"A parabola, without a network, has an error of {parabola:.4f} on the same days.")
-    best = min(_ALL, key=lambda rival: errors[rival].mean())
+    ranked = {rival: float(errors[rival].mean()) for rival in _ALL}
+    for lost in [rival for rival, error in ranked.items() if not np.isfinite(error)]:
+        run.note(f"{lost} left the range of numbers under this recipe, and has no error.")
+        del ranked[lost]
+    best = min(ranked, key=ranked.__getitem__)
     years = 1995 + np.arange(len(series.y)) * 252**-1
     lines = {"the index": (years, series.y)}
     lines |= {name: (years, predicted[name][:, 0]) for name in ("Snake", "relu", "sin")}
     figure = curves(lines, xlabel="year, by trading days", ylabel="index / maximum")
     run.figure("forecast-market", figure, "First seed; training ends at 6,300 days (2020).")
-    ours, rival = float(errors["Snake"].mean()), float(errors[best].mean())
+    ours, rival = float(errors["Snake"].mean()), ranked[best]
     last = others["last value"].item()
     run.measure("market", ours, baseline=float(errors["relu"].mean()), control=last, seeds=seeds)
     note = f"best other network: {best}"
