@@ -63,8 +63,9 @@ def _system_page(card: Card) -> str:
 def _directive(target: str) -> str:
     module, _, name = target.partition(":")
     thing = getattr(importlib.import_module(module), name)
+    if not callable(thing):
+        return f".. py:data:: {module}.{name}\n"
     kind = "autoclass" if isinstance(thing, type) else "autofunction"
-    kind = kind if callable(thing) else "autodata"
     return f".. {kind}:: {module}.{name}\n"
 
 
@@ -103,7 +104,23 @@ def _generate(app: Sphinx) -> None:
         _write(source / "api" / f"{name}.md", text)
 
 
+def _skip_routing(
+    app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out the methods for metadata that scikit-learn adds to every estimator."""
+    return True if name.endswith("_request") or name == "get_metadata_routing" else None
+
+
+def _keep_bars(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
+    """A bar in a docstring is a magnitude, not the start of a substitution."""
+    lines[:] = [line.replace("|", "\\|") for line in lines]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("builder-inited", _generate)
+    app.connect("autodoc-skip-member", _skip_routing)
+    app.connect("autodoc-process-docstring", _keep_bars)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -160,7 +160,8 @@ def _toy(config: Config, run: Run) -> None:
         slopes[:] = toy.gradients(where)
         for optimizer in optimizers:
             optimizer.step()
-    _show_toy(run, list(names), arrived, walks, toy, COLOURS)
+    if not loop.diverged:
+        _show_toy(run, list(names), arrived, walks, toy, COLOURS)
     _closed_form(config.constant_steps, run)
 
 
@@ -336,6 +337,11 @@ def _patches(config: Config, run: Run, pictures: dict[str, Any]) -> None:
     )
     seeds = [item["seed"] for item in items[: config.seeds]]
     run.measure("cnn-gain", ours - adam, baseline=adam, control=control - adam, seeds=seeds)
+    if ours - adam < 1:
+        run.note(
+            "The gain over Adam that the authors report on CIFAR-10 does not show on pictures this "
+            f"small, once each has its best learning rate: {ours:.2f} against {adam:.2f} per cent."
+        )
 
 
 def _compare(
