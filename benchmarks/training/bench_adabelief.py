@@ -1,6 +1,6 @@
 """One step of AdaBelief beside adabelief-pytorch, pytorch_optimizer and torch's AdamW.
 
-Times are the minimum of interleaved repeats on the same random tensors; ratios are what counts.
+They take turns on the same random tensors; the fastest step of each counts, and the ratios.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from mmxx.training.adabelief import AdaBelief
 
 SIZES = {"large": (160, 160_000), "many": (2000, 512)}
 PEERS = {"adabelief-pytorch": "adabelief_pytorch", "pytorch-optimizer": "pytorch_optimizer"}
+WARM, TIMED = 6, 4  # steps: the first few are rectified otherwise and make the state
 BYTES = 28  # read gradient, parameter, mean, belief; write the last three
 
 
-def optimizers() -> dict[str, Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]]:
+def optimizers(
+    *, quiet: bool
+) -> dict[str, Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]]:
     """What is compared; a peer that is not installed is named and left out."""
     found: dict[str, Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]] = {
         "ours, fused": lambda params: AdaBelief(params, fused=True),
@@ -36,7 +39,8 @@ def optimizers() -> dict[str, Callable[[list[torch.nn.Parameter]], torch.optim.O
         try:
             peer = importlib.import_module(module)
         except ImportError:
-            print(f"{package} is not installed: left out (pip install {package})")
+            if not quiet:
+                print(f"{package} is not installed: left out (pip install {package})")
             continue
         version = importlib.metadata.version(package)
         if module == "adabelief_pytorch":
@@ -67,23 +71,24 @@ def tensors(count: int, size: int) -> list[torch.nn.Parameter]:
     return params
 
 
-def compare(name: str, repeats: int) -> None:
-    """Time one size and print its table."""
+def compare(name: str, rounds: int) -> None:
+    """Time one size and print its table. One optimizer at a time is in memory."""
     count, size = SIZES[name]
-    made, times = {}, {}
-    for label, make in optimizers().items():
-        made[label] = make(tensors(count, size))
-        for _ in range(6):  # past the first steps, which rectification treats otherwise
-            made[label].step()
-        times[label] = []
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    made["ours, fused"].step()
-    extra = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    for _ in range(repeats):
-        for label, optimizer in made.items():
-            start = time.perf_counter()
-            optimizer.step()
-            times[label].append(time.perf_counter() - start)
+    times: dict[str, list[float]] = {}
+    extra = 0
+    for _ in range(rounds):
+        for label, make in optimizers(quiet=bool(times)).items():
+            optimizer = make(tensors(count, size))
+            for _ in range(WARM):
+                optimizer.step()
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            for _ in range(TIMED):
+                start = time.perf_counter()
+                optimizer.step()
+                times.setdefault(label, []).append(time.perf_counter() - start)
+            if label == "ours, fused":
+                extra = max(extra, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+            del optimizer
     best = {label: min(seconds) for label, seconds in times.items()}
     reference = next((label for label in best if label.startswith("adabelief-pytorch")), None)
     print(f"\n{count} tensors of {size} float32, one step, {torch.get_num_threads()} thread(s)")
@@ -99,13 +104,13 @@ def compare(name: str, repeats: int) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a table for each size."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=10, help="steps of each optimizer")
+    parser.add_argument("--rounds", type=int, default=4, help=f"turns of {TIMED} steps each")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch and the kernel")
     parser.add_argument("--size", choices=SIZES, action="append", help="which tensors (both)")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     for name in options.size or SIZES:
-        compare(name, options.repeats)
+        compare(name, options.rounds)
 
 
 if __name__ == "__main__":
