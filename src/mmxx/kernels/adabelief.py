@@ -11,11 +11,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numba import carray, njit, types  # pyright: ignore[reportPrivateImportUsage]
-from numba.extending import intrinsic
+from numba import carray, njit  # pyright: ignore[reportPrivateImportUsage]
+
+from mmxx.kernels._pointers import typed_pointer
 
 _BLOCK = 2048  # elements worked on at a time: four or five such pieces fit the first-level cache
 _BFLOAT16, _FLOAT16 = 1, 2
@@ -29,19 +29,6 @@ STATE = {name: np.dtype(state).name for name, (_, state) in _NUMPY.items()}
 """The parameter types that `adabelief_step` takes, each with the type of its state."""
 MIN_PER_THREAD = 1 << 19
 """Elements below which another thread costs more than it saves."""
-
-
-def _typed_pointer(typing_context, address, like):
-    """The address as a pointer to the element type of ``like``; the form is numba's."""
-    pointer = types.CPointer(like.dtype)
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
-
-    return pointer(types.int64, like), generate
-
-
-_pointer: Any = intrinsic(_typed_pointer)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -165,11 +152,11 @@ def _run(addresses, sizes, which, rates, scalars, amsgrad, like, like_state, beg
         before += sizes[k]
         if first >= last:
             continue
-        p = carray(_pointer(addresses[0, k], like), (last,))
-        g = carray(_pointer(addresses[1, k], like), (last,))
-        m = carray(_pointer(addresses[2, k], like_state), (last,))
-        s = carray(_pointer(addresses[3, k], like_state), (last,))
-        peak = carray(_pointer(addresses[4, k], like_state), (last,)) if amsgrad else s
+        p = carray(typed_pointer(addresses[0, k], like), (last,))
+        g = carray(typed_pointer(addresses[1, k], like), (last,))
+        m = carray(typed_pointer(addresses[2, k], like_state), (last,))
+        s = carray(typed_pointer(addresses[3, k], like_state), (last,))
+        peak = carray(typed_pointer(addresses[4, k], like_state), (last,)) if amsgrad else s
         rate, root = rates[which[k], 0], rates[which[k], 1]
         for a in range(first, last, _BLOCK):
             b = min(a + _BLOCK, last)
@@ -189,11 +176,11 @@ def _run_half(
         before += sizes[k]
         if first >= last:
             continue
-        p = carray(_pointer(addresses[0, k], like), (last,))
-        g = carray(_pointer(addresses[1, k], like), (last,))
-        m = carray(_pointer(addresses[2, k], like_state), (last,))
-        s = carray(_pointer(addresses[3, k], like_state), (last,))
-        peak = carray(_pointer(addresses[4, k], like_state), (last,)) if amsgrad else s
+        p = carray(typed_pointer(addresses[0, k], like), (last,))
+        g = carray(typed_pointer(addresses[1, k], like), (last,))
+        m = carray(typed_pointer(addresses[2, k], like_state), (last,))
+        s = carray(typed_pointer(addresses[3, k], like_state), (last,))
+        peak = carray(typed_pointer(addresses[4, k], like_state), (last,)) if amsgrad else s
         rate, root = rates[which[k], 0], rates[which[k], 1]
         for a in range(first, last, _BLOCK):
             b = min(a + _BLOCK, last)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -200,12 +200,14 @@ class AdaBelief(Optimizer):
 
     def _batch(self, group: dict[str, Any], first: int) -> Batch:
         """The parameters that have a gradient, with their state; it is made where missing."""
-        params = [param for param in group["params"] if param.grad is not None]
+        params = group["params"]
+        grads = [param.grad for param in params]
         places: Sequence[int] = range(first, first + len(params))
-        if len(params) < len(group["params"]):
-            numbered = enumerate(group["params"], first)
-            places = [place for place, param in numbered if param.grad is not None]
-        grads = cast(list[Tensor], [param.grad for param in params])
+        kinds = set(map(type, grads))
+        if type(None) in kinds:
+            places = [first + row for row, grad in enumerate(grads) if grad is not None]
+            params = [params[place - first] for place in places]
+            grads = [grads[place - first] for place in places]
         if not set(map(_layout, grads)) <= {torch.strided}:
             raise RuntimeError("AdaBelief does not support sparse gradients; use SparseAdam")
         states = [self.state[param] for param in params]

@@ -18,8 +18,7 @@ _KERNEL = {
     torch.float16: ("float16", torch.float32),
 }
 # Mapped over columns of tensors, these cost half of what a loop does.
-_data_ptr, _numel, _is_contiguous = Tensor.data_ptr, Tensor.numel, Tensor.is_contiguous
-_dtype = attrgetter("dtype")
+_data_ptr, _is_contiguous, _nbytes = Tensor.data_ptr, Tensor.is_contiguous, attrgetter("nbytes")
 
 
 class Pass:
@@ -60,13 +59,13 @@ class Pass:
         peaks = self._at[-1]  # without amsgrad the beliefs, which are then not read as peaks
         self._table = np.array([params, params, means, beliefs, peaks], np.int64)
         self._table[1] = list(map(_data_ptr, grads))
-        self._sizes = list(map(_numel, batch.params))
-        self._dtypes = list(map(_dtype, batch.params))
-        sizes = np.array(self._sizes, np.int64)
+        self._nbytes = list(map(_nbytes, grads))
+        sizes = np.array([param.numel() for param in batch.params], np.int64)
+        dtypes = [param.dtype for param in batch.params]
         self._parts = [
             (dtype, chosen, sizes[chosen])
-            for dtype in dict.fromkeys(self._dtypes)
-            for chosen in [np.flatnonzero([other is dtype for other in self._dtypes])]
+            for dtype in dict.fromkeys(dtypes)
+            for chosen in [np.flatnonzero([other is dtype for other in dtypes])]
         ]
 
     @property
@@ -81,10 +80,10 @@ class Pass:
     def again(self, batch: Batch, amsgrad: bool) -> bool:
         """Take the batch of a later step, if only gradients and step counts have changed.
 
-        Raw memory forgives nothing: addresses, types and sizes are checked, by whole columns,
+        Raw memory forgives nothing: addresses, sizes and layout are checked, by whole columns,
         which costs a fraction of making a new pass.
         """
-        if len(batch.params) != len(self._sizes) or amsgrad != self._amsgrad:
+        if len(batch.params) != len(self._nbytes) or amsgrad != self._amsgrad:
             return False
         columns, grads = self._columns(batch), batch.grads
         same = all(
@@ -93,8 +92,7 @@ class Pass:
         if not (
             same
             and set(map(type, grads)) <= {Tensor}
-            and list(map(_dtype, grads)) == self._dtypes
-            and list(map(_numel, grads)) == self._sizes
+            and list(map(_nbytes, grads)) == self._nbytes
             and all(map(_is_contiguous, grads))
             and all(map(_is_contiguous, batch.params))
         ):

@@ -1,0 +1,1 @@
+"""Sparsity: tickets, pruning, and what is hidden in random networks."""
