@@ -10,8 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -22,7 +20,7 @@ import pytest
 from mmxx.lab import checkpoint, cli
 from mmxx.lab.catalog import Card, systems
 from mmxx.lab.folder import config_json, write_json
-from mmxx.lab.testing import Outcome, run_tiny
+from mmxx.lab.testing import Straight, straight
 
 _HANG = 120.0  # seconds: no test measures time, but none may wait for ever
 
@@ -37,15 +35,6 @@ if sys.argv[2] == "bound" and os.geteuid() == 0:  # permissions bind root too, f
         assert caps.prctl(24, capability, 0, 0, 0) == 0
 os.execv(sys.executable, [sys.executable, "-m", "mmxx", *sys.argv[3:]])
 """
-
-
-@dataclass(frozen=True)
-class Straight:
-    """A run of the smallest settings that nothing disturbed."""
-
-    folder: Path
-    outcome: Outcome
-    saves: int
 
 
 def _installed() -> dict[str, Card]:
@@ -70,22 +59,14 @@ def patient_card(request: pytest.FixtureRequest) -> Card:
     return request.param
 
 
-@pytest.fixture(scope="session")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Card], Straight]:
+@pytest.fixture(name="straight")
+def _straight() -> Callable[[Card], Straight]:
     """The undisturbed run of a system, done once for all tests, which must not change it."""
-
-    @cache
-    def run(name: str) -> Straight:
-        folder, saves, save = tmp_path_factory.mktemp(name) / "run", [], checkpoint.save
-        with patch.object(checkpoint, "save", lambda *a, **k: saves.append(a) or save(*a, **k)):
-            found = run_tiny(_installed()[name], folder)
-        return Straight(folder, found, len(saves))
-
-    return lambda card: run(card.name)
+    return straight
 
 
 @pytest.fixture
-def at_its_end(tmp_path: Path, straight: Callable[[Card], Straight]) -> Callable[[Card], Path]:
+def at_its_end(tmp_path: Path) -> Callable[[Card], Path]:
     """A copy of that run, as if it had been interrupted at its very end."""
 
     def copy(card: Card) -> Path:

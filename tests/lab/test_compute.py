@@ -415,6 +415,58 @@ def test_ray_gives_the_same_bits_and_leaves_no_process(tmp_path: Path) -> None:
     assert not _rays() - before
 
 
+LOSE_A_NODE = """
+if __name__ == "__main__":
+    import os, threading, time
+
+    import ray
+    from mmxx_toy import tasks
+    from ray.cluster_utils import Cluster
+
+    from mmxx.lab.compute import map_items
+
+    items = [(seed, 30) for seed in range(16)]
+    expected = [a.tobytes() for a in map_items(tasks.draw, items, backend="serial")]
+    how = {"num_cpus": 1, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=how)
+    other = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    os.environ["RAY_ADDRESS"] = cluster.address
+    nodes = []
+
+    def lose(done, total):
+        if done == 4:
+            nodes.append(sum(node["Alive"] for node in ray.nodes()))
+            threading.Thread(
+                target=cluster.remove_node, args=(other,), kwargs={"allow_graceful": False}
+            ).start()
+
+    found = map_items(tasks.draw_slowly, items, backend="ray", progress=lose)
+    assert nodes == [2], nodes
+    assert [a.tobytes() for a in found] == expected
+    cluster.shutdown()
+    print("all equal")
+"""
+
+
+@pytest.mark.slow
+def test_a_node_of_the_user_s_cluster_that_is_lost_costs_only_time(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    script = tmp_path / "cluster.py"
+    script.write_text(LOSE_A_NODE)
+    before = _rays()
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environment |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=environment, timeout=500
+    )
+    assert done.stdout.strip().endswith("all equal"), done.stderr[-3000:]
+    deadline = time.monotonic() + 30
+    while _rays() - before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not _rays() - before
+
+
 def _rays() -> set[int]:
     """The processes of Ray that run on this machine."""
     found = set()

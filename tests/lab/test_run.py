@@ -1212,6 +1212,9 @@ class Others:
     def part(self, batch: Any) -> Any:
         return batch[1::2]
 
+    def mean(self, value: Any) -> float:
+        return float(value) / 2
+
     def close(self) -> None:
         self.closed = True
 
@@ -1222,6 +1225,7 @@ def test_only_the_first_process_writes_and_all_get_its_results(tmp_path: Path) -
         net, opt = run.distribute("net", "opt")  # type: ignore[arg-type]
         assert (net, opt) == (("wrapped", "net"), "opt")
         assert run.part([0, 1, 2, 3]) == [1, 3]  # type: ignore[arg-type]
+        assert run.mean(np.float64(3)) == 1.5  # type: ignore[arg-type]
         assert run.once("arm", calls.append, 1) == "from the first"
         for _ in run.loop("fit", 2, state={}):
             pass
@@ -1255,6 +1259,7 @@ def test_one_process_has_the_whole_batch_and_the_bare_module(tmp_path: Path) -> 
     run = begin(tmp_path)
     assert run.distribute("net", "opt") == ("net", "opt")  # type: ignore[arg-type]
     assert run.part([1, 2]) == [1, 2]  # type: ignore[arg-type]
+    assert run.mean(np.float64(3)) == 3.0  # type: ignore[arg-type]
     run.close()
 
 

@@ -23,10 +23,10 @@ from mmxx_toy import line
 from mmxx_toy.card import CARD
 from mmxx_toy.variants import announce
 
-from mmxx.lab import catalog, testing
+from mmxx.lab import catalog
 from mmxx.lab.catalog import Card, at_least
 from mmxx.lab.run import Run
-from mmxx.lab.testing import Case, check_sham, check_system, checks
+from mmxx.lab.testing import Case, cards, check_sham, check_system, checks, contract, objects, runs
 
 TOY = Path(toy.__file__).parent
 
@@ -109,14 +109,14 @@ def test_every_breach_has_a_line_of_its_own(
         return x
 
     fine = replace(CARD, title=" ", departs=())
-    known = [testing.card_is_complete, testing.configuration_is_sound, testing.is_announced]
+    known = [cards.card_is_complete, cards.configuration_is_sound, cards.is_announced]
     keep = [check.__name__ for check in known] + ["inputs_are_not_changed[spoiler]"]
     found = [
         check
         for check in checks(fine, [Case(lambda: changes_its_input, points, name="spoiler")])
         if check.name in keep
     ]
-    monkeypatch.setattr(testing, "checks", lambda card, cases: found)
+    monkeypatch.setattr(contract, "checks", lambda card, cases: found)
     with pytest.raises(AssertionError) as caught:
         check_system(fine)
     lines = str(caught.value).splitlines()
@@ -183,14 +183,14 @@ def test_checks_have_names_that_tell_what_they_are_of() -> None:
 def test_a_card_that_leaves_something_unsaid_breaks_the_contract(
     changes: dict[str, Any], message: str
 ) -> None:
-    testing.card_is_complete(CARD)
-    breaks(testing.card_is_complete, replace(CARD, **changes), message)
+    cards.card_is_complete(CARD)
+    breaks(cards.card_is_complete, replace(CARD, **changes), message)
 
 
 def test_a_system_that_is_not_announced_breaks_the_contract() -> None:
-    testing.is_announced(CARD)
-    breaks(testing.is_announced, replace(CARD, title="Another"), "the entry point 'toy' of group")
-    breaks(testing.is_announced, replace(CARD, name="unheard_of"), "gives None")
+    cards.is_announced(CARD)
+    breaks(cards.is_announced, replace(CARD, title="Another"), "the entry point 'toy' of group")
+    breaks(cards.is_announced, replace(CARD, name="unheard_of"), "gives None")
 
 
 @pytest.mark.parametrize("extras", [(), ("torch",)])
@@ -202,9 +202,9 @@ def test_an_extra_that_its_package_lacks_breaks_the_contract(
     monkeypatch.syspath_prepend(in_tmp)
     card = catalog.find(name)
     if extras:
-        testing.is_announced(card)
+        cards.is_announced(card)
     else:
-        breaks(testing.is_announced, card, "its package has no extra 'torch'")
+        breaks(cards.is_announced, card, "its package has no extra 'torch'")
 
 
 def described(alpha: float, beta: int = 0) -> float:
@@ -241,7 +241,7 @@ def test_an_interface_without_words_breaks_the_contract(monkeypatch: pytest.Monk
         monkeypatch.setitem(sys.modules, "variant_interface", sys.modules[__name__])
         return replace(CARD, api=tuple(f"variant_interface:{name}" for name in names))
 
-    check = testing.interface_is_documented
+    check = cards.interface_is_documented
     check(CARD)
     check(card("described", "Described", "TOY"))
     breaks(check, card("described", "undescribed"), "undescribed does not speak of beta$")
@@ -300,7 +300,7 @@ def test_a_configuration_that_is_not_sound_breaks_the_contract(variant: Variant)
         three = dict.fromkeys(("TINY", "QUICK", "FULL"), kind())
         return variant(Config=kind, **{**three, **changes})
 
-    check = testing.configuration_is_sound
+    check = cards.configuration_is_sound
     check(CARD)
     check(card(Sound))
     breaks(check, card(Changeable), "Config is not frozen")
@@ -327,7 +327,7 @@ def test_a_readme_without_its_headings_breaks_the_contract(
     readme: Callable[[str], Card], variant: Variant, in_tmp: Path
 ) -> None:
     text = (TOY / "README.md").read_text()
-    check = testing.readme_has_its_headings
+    check = cards.readme_has_its_headings
     check(CARD)
     check(readme(text + "\n## More of it\n"))
     breaks(check, readme(text.replace("## When not\n", "")), "README headings must be")
@@ -349,14 +349,14 @@ def test_a_readme_without_its_headings_breaks_the_contract(
 def test_an_example_that_fails_breaks_the_contract(
     readme: Callable[[str], Card], text: str, message: str
 ) -> None:
-    breaks(testing.readme_examples_run, readme(text), message)
+    breaks(cards.readme_examples_run, readme(text), message)
 
 
 def test_examples_go_on_where_the_one_before_ended(readme: Callable[[str], Card]) -> None:
     text = (
         "```python\nx = 1\n```\ntext\n```python\nimport os\nassert (x, os.listdir()) == (1, [])\n"
     )
-    testing.readme_examples_run(readme(text + "```\n"))
+    cards.readme_examples_run(readme(text + "```\n"))
 
 
 # -- the help ----------------------------------------------------------------------------------
@@ -377,7 +377,7 @@ def announced(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ca
 
 def test_a_help_that_imports_numpy_breaks_the_contract(announced: Callable[..., Card]) -> None:
     card = announced("heavy_help", "import numpy\nrun = experiment.run\n")
-    breaks(testing.help_is_light, card, "--help imports numpy$")
+    breaks(cards.help_is_light, card, "--help imports numpy$")
 
 
 def test_a_help_that_does_not_come_breaks_the_contract(announced: Callable[..., Card]) -> None:
@@ -386,27 +386,27 @@ def test_a_help_that_does_not_come_breaks_the_contract(announced: Callable[..., 
         Path(importlib.import_module("mmxx_no_help").__file__ or "").parent / "experiment.py"
     ).write_text("from mmxx_toy.experiment import *\nraise SystemExit(9)\n")
     sys.modules["mmxx_no_help.experiment"] = toy
-    breaks(testing.help_is_light, card, "--help ends with 9")
+    breaks(cards.help_is_light, card, "--help ends with 9")
 
 
 def test_a_help_without_a_flag_breaks_the_contract(
     variant: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = types.SimpleNamespace(returncode=0, stdout="--steps INT", stderr="")
-    monkeypatch.setattr(testing.subprocess, "run", lambda *_, **__: done)
-    breaks(testing.help_is_light, CARD, "--help does not show --noise")
+    monkeypatch.setattr(cards.subprocess, "run", lambda *_, **__: done)
+    breaks(cards.help_is_light, CARD, "--help does not show --noise")
 
 
 # -- runs --------------------------------------------------------------------------------------
 
 CHECKS_OF_RUNS = [
-    testing.same_seed_gives_same_bits,
-    testing.seed_matters,
-    testing.sham_is_undone,
-    testing.report_is_reproducible,
-    testing.leaves_the_process_as_it_was,
-    testing.cut_short_resumes_to_the_same_bits,
-    testing.stops_at_its_time_limit,
+    runs.same_seed_gives_same_bits,
+    runs.seed_matters,
+    runs.sham_is_undone,
+    runs.report_is_reproducible,
+    runs.leaves_the_process_as_it_was,
+    runs.cut_short_resumes_to_the_same_bits,
+    runs.stops_at_its_time_limit,
 ]
 
 
@@ -436,11 +436,11 @@ COUNTER = iter(range(1_000_000))
 def test_other_bits_in_every_run_break_the_contract(
     variant: Variant, what: Callable[[Run], Any], message: str
 ) -> None:
-    breaks(testing.same_seed_gives_same_bits, variant(run=with_more(what)), message)
+    breaks(runs.same_seed_gives_same_bits, variant(run=with_more(what)), message)
 
 
 def test_a_run_that_saves_nothing_or_is_silent_breaks_the_contract(variant: Variant) -> None:
-    check = testing.same_seed_gives_same_bits
+    check = runs.same_seed_gives_same_bits
     breaks(check, variant(run=lambda config, run: None), "nothing was saved")
 
     def silent(config: Any, run: Run) -> None:
@@ -455,7 +455,7 @@ def test_a_run_that_ignores_its_seed_breaks_the_contract(variant: Variant) -> No
     def run(config: Any, run: Run) -> None:
         run.once("arm", lambda: np.random.default_rng(0).normal(size=3))
 
-    breaks(testing.seed_matters, variant(run=run), "another seed leaves the same checkpoints")
+    breaks(runs.seed_matters, variant(run=run), "another seed leaves the same checkpoints")
 
 
 def test_a_sham_that_is_not_undone_breaks_the_contract(variant: Variant) -> None:
@@ -476,8 +476,8 @@ def test_a_sham_that_is_not_undone_breaks_the_contract(variant: Variant) -> None
         yield
         method[0] = before
 
-    testing.sham_is_undone(variant(run=run, sham=goes))
-    breaks(testing.sham_is_undone, variant(run=run, sham=stays), "claims.json differ")
+    runs.sham_is_undone(variant(run=run, sham=goes))
+    breaks(runs.sham_is_undone, variant(run=run, sham=stays), "claims.json differ")
 
 
 def test_a_page_that_knows_its_place_breaks_the_contract(
@@ -494,7 +494,7 @@ def test_a_page_that_knows_its_place_breaks_the_contract(
 
     monkeypatch.setattr(render, "render_run", placed)
     with pytest.raises(AssertionError):
-        testing.report_is_reproducible(variant(run=minimal))
+        runs.report_is_reproducible(variant(run=minimal))
 
 
 def _connect() -> None:
@@ -555,7 +555,7 @@ def test_traces_outside_of_the_run_folder_break_the_contract(
 ) -> None:
     _leave("there.txt")
     Path("empty").mkdir()
-    breaks(testing.leaves_the_process_as_it_was, variant(run=with_more(what)), message)
+    breaks(runs.leaves_the_process_as_it_was, variant(run=with_more(what)), message)
 
 
 def test_reading_and_caching_are_no_trace(variant: Variant, in_tmp: Path) -> None:
@@ -573,7 +573,7 @@ def test_reading_and_caching_are_no_trace(variant: Variant, in_tmp: Path) -> Non
         minimal(config, run)
         what(run)
 
-    testing.leaves_the_process_as_it_was(variant(run=draws_first))
+    runs.leaves_the_process_as_it_was(variant(run=draws_first))
 
 
 def test_a_state_that_is_not_kept_breaks_the_contract(variant: Variant) -> None:
@@ -585,7 +585,7 @@ def test_a_state_that_is_not_kept_breaks_the_contract(variant: Variant) -> None:
             total += forgotten
         run.measure("finds-slope", float(total[0]))
 
-    check = testing.cut_short_resumes_to_the_same_bits
+    check = runs.cut_short_resumes_to_the_same_bits
     breaks(check, variant(run=run), "claims.json differ|checkpoints differ")
 
 
@@ -600,7 +600,7 @@ def test_a_run_that_knows_of_its_kill_breaks_the_contract(announced: Callable[..
         "        time.sleep(600)\n"
         "    run.measure('finds-slope', sessions)\n",
     )
-    breaks(testing.killed_resumes_to_the_same_bits, card, "claims.json differ")
+    breaks(runs.killed_resumes_to_the_same_bits, card, "claims.json differ")
 
 
 def test_a_run_that_cannot_be_resumed_breaks_the_contract(announced: Callable[..., Card]) -> None:
@@ -612,7 +612,7 @@ def test_a_run_that_cannot_be_resumed_breaks_the_contract(announced: Callable[..
         "        raise RuntimeError('only once')\n"
         "    run.once('arm', int, run.seed)\n",
     )
-    breaks(testing.killed_resumes_to_the_same_bits, card, "resume ends with 70: .*only once")
+    breaks(runs.killed_resumes_to_the_same_bits, card, "resume ends with 70: .*only once")
 
 
 def test_a_run_that_does_not_stop_breaks_the_contract(variant: Variant) -> None:
@@ -622,7 +622,7 @@ def test_a_run_that_does_not_stop_breaks_the_contract(variant: Variant) -> None:
         except Exception:
             run.note("I go on.")
 
-    check = testing.stops_at_its_time_limit
+    check = runs.stops_at_its_time_limit
     breaks(check, variant(run=stubborn), "a run with a loop and no time left ended with 0")
 
     def spent(config: Any, run: Run) -> None:
@@ -683,12 +683,12 @@ SOUND = [
     of(lambda x, n: x * n, lambda: (*rows(), np.array(2.0)), name="0-d", per_sample=False),
 ]
 CHECKS_OF_CALLS = [
-    testing.inputs_are_not_changed,
-    testing.repeats_bit_for_bit,
-    testing.keeps_global_generators,
-    testing.takes_float64,
-    testing.takes_strided_input,
-    testing.takes_no_and_one_sample,
+    objects.inputs_are_not_changed,
+    objects.repeats_bit_for_bit,
+    objects.keeps_global_generators,
+    objects.takes_float64,
+    objects.takes_strided_input,
+    objects.takes_no_and_one_sample,
 ]
 
 
@@ -717,29 +717,29 @@ def _refuse_none(x: np.ndarray, message: str) -> np.ndarray:
 @pytest.mark.parametrize(
     ("check", "case", "message"),
     [
-        (testing.inputs_are_not_changed, of(_into_first), "changed in place"),
-        (testing.inputs_are_not_changed, of(_into_first, batch), "changed in place"),
-        (testing.inputs_are_not_changed, of(lambda x: x.mul_(2), batch), "changed in place"),
-        (testing.repeats_bit_for_bit, of(lambda x: x + next(COUNTER)), None),
-        (testing.repeats_bit_for_bit, of(lambda x: Pair(x, x + next(COUNTER))), None),
-        (testing.repeats_bit_for_bit, of(lambda x: Tree(x, x + next(COUNTER))), None),
-        (testing.keeps_global_generators, of(lambda x: x + random.random()), "has moved"),
-        (testing.keeps_global_generators, of(lambda x: x + draw()), "has moved"),
-        (testing.keeps_global_generators, of(lambda x: x + torch.rand(()), batch), "has moved"),
-        (testing.takes_float64, of(lambda x: x.astype("float32")), "doubles became float32"),
-        (testing.takes_float64, of(lambda x: x.float(), batch), "doubles became float32"),
-        (testing.takes_float64, of(lambda x: x + x.dtype.itemsize), None),
-        (testing.takes_float64, of(lambda x: Pair(x, x.astype("f4"))), "doubles became float32"),
-        (testing.takes_strided_input, of(_flat_memory, batch), None),
-        (testing.takes_no_and_one_sample, of(lambda x: x[:1].ravel()), "one sample gave another"),
-        (testing.takes_no_and_one_sample, of(lambda x: x.sum(0)), "one sample gave another"),
+        (objects.inputs_are_not_changed, of(_into_first), "changed in place"),
+        (objects.inputs_are_not_changed, of(_into_first, batch), "changed in place"),
+        (objects.inputs_are_not_changed, of(lambda x: x.mul_(2), batch), "changed in place"),
+        (objects.repeats_bit_for_bit, of(lambda x: x + next(COUNTER)), None),
+        (objects.repeats_bit_for_bit, of(lambda x: Pair(x, x + next(COUNTER))), None),
+        (objects.repeats_bit_for_bit, of(lambda x: Tree(x, x + next(COUNTER))), None),
+        (objects.keeps_global_generators, of(lambda x: x + random.random()), "has moved"),
+        (objects.keeps_global_generators, of(lambda x: x + draw()), "has moved"),
+        (objects.keeps_global_generators, of(lambda x: x + torch.rand(()), batch), "has moved"),
+        (objects.takes_float64, of(lambda x: x.astype("float32")), "doubles became float32"),
+        (objects.takes_float64, of(lambda x: x.float(), batch), "doubles became float32"),
+        (objects.takes_float64, of(lambda x: x + x.dtype.itemsize), None),
+        (objects.takes_float64, of(lambda x: Pair(x, x.astype("f4"))), "doubles became float32"),
+        (objects.takes_strided_input, of(_flat_memory, batch), None),
+        (objects.takes_no_and_one_sample, of(lambda x: x[:1].ravel()), "one sample gave another"),
+        (objects.takes_no_and_one_sample, of(lambda x: x.sum(0)), "one sample gave another"),
         (
-            testing.takes_no_and_one_sample,
+            objects.takes_no_and_one_sample,
             of(lambda x: x if len(x) else np.zeros((1, 3))),
             "no sample gave a result",
         ),
         (
-            testing.takes_no_and_one_sample,
+            objects.takes_no_and_one_sample,
             of(lambda x: _refuse_none(x, " ")),
             "an error without words",
         ),
@@ -752,7 +752,7 @@ def test_a_function_with_a_fault_breaks_the_contract(
 
 
 def test_no_sample_may_be_refused_in_words_and_need_not_be_samples_at_all() -> None:
-    check = testing.takes_no_and_one_sample
+    check = objects.takes_no_and_one_sample
     check(of(lambda x: _refuse_none(x, "x must have a row")))
     check(of(lambda x: x.sum(0), per_sample=False))
     with pytest.raises(IndexError):
@@ -826,7 +826,7 @@ class Bare:
         return x
 
 
-@pytest.mark.parametrize("check", testing._CASE_CHECKS["module"], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", objects.CHECKS["module"], ids=lambda check: check.__name__)
 @pytest.mark.parametrize("net", [Net, Frozen])
 def test_a_sound_module_keeps_the_contract(check: Callable[[Case], None], net: Any) -> None:
     check(Case(net, batch, "module"))
@@ -835,10 +835,10 @@ def test_a_sound_module_keeps_the_contract(check: Callable[[Case], None], net: A
 @pytest.mark.parametrize(
     ("check", "net", "message"),
     [
-        (testing.survives_copy_and_state_dict, Sticks, "a deep copy differs"),
-        (testing.survives_copy_and_state_dict, Forgets, "an object that loads the state differs"),
-        (testing.has_finite_gradients, Idle, "idle gets no gradient"),
-        (testing.has_finite_gradients, Steep, "weight gets a gradient with NaN or inf"),
+        (objects.survives_copy_and_state_dict, Sticks, "a deep copy differs"),
+        (objects.survives_copy_and_state_dict, Forgets, "an object that loads the state differs"),
+        (objects.has_finite_gradients, Idle, "idle gets no gradient"),
+        (objects.has_finite_gradients, Steep, "weight gets a gradient with NaN or inf"),
     ],
 )
 def test_a_module_with_a_fault_breaks_the_contract(
@@ -852,7 +852,7 @@ def test_a_module_whose_state_cannot_be_loaded_breaks_the_contract(
     net: Any, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        testing.survives_copy_and_state_dict(Case(net, batch, "module"))
+        objects.survives_copy_and_state_dict(Case(net, batch, "module"))
 
 
 # -- optimizers --------------------------------------------------------------------------------
@@ -933,9 +933,7 @@ class Noisy(Momentum):
         super().move(p, grad + 1e-3 * torch.randn_like(grad))
 
 
-@pytest.mark.parametrize(
-    "check", testing._CASE_CHECKS["optimizer"], ids=lambda check: check.__name__
-)
+@pytest.mark.parametrize("check", objects.CHECKS["optimizer"], ids=lambda check: check.__name__)
 @pytest.mark.parametrize("make", [Momentum, torch.optim.Adam])
 def test_a_sound_optimizer_keeps_the_contract(check: Callable[[Case], None], make: Any) -> None:
     check(Case(make, kind="optimizer"))
@@ -944,14 +942,14 @@ def test_a_sound_optimizer_keeps_the_contract(check: Callable[[Case], None], mak
 @pytest.mark.parametrize(
     ("check", "make", "message"),
     [
-        (testing.optimizer_descends, Ascends, "the loss did not fall"),
-        (testing.optimizer_descends, Casts, "float64 parameters became torch.float32"),
-        (testing.optimizer_resumes, Hides, "a resumed optimizer goes another way"),
-        (testing.optimizer_resumes, Uncopyable, "a deep copy goes another way"),
-        (testing.optimizer_leaves_gradients, Clips, "the step changed the gradient"),
-        (testing.optimizer_leaves_gradients, MovesAll, "a parameter without a gradient moved"),
-        (testing.optimizer_takes_strided_parameters, Flat, None),
-        (testing.optimizer_keeps_global_generators, Noisy, "has moved"),
+        (objects.optimizer_descends, Ascends, "the loss did not fall"),
+        (objects.optimizer_descends, Casts, "float64 parameters became torch.float32"),
+        (objects.optimizer_resumes, Hides, "a resumed optimizer goes another way"),
+        (objects.optimizer_resumes, Uncopyable, "a deep copy goes another way"),
+        (objects.optimizer_leaves_gradients, Clips, "the step changed the gradient"),
+        (objects.optimizer_leaves_gradients, MovesAll, "a parameter without a gradient moved"),
+        (objects.optimizer_takes_strided_parameters, Flat, None),
+        (objects.optimizer_keeps_global_generators, Noisy, "has moved"),
     ],
 )
 def test_an_optimizer_with_a_fault_breaks_the_contract(
@@ -1004,9 +1002,9 @@ def test_a_sound_estimator_keeps_the_contract() -> None:
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LinearRegression, Ridge
 
-    testing.passes_check_estimator(Case(LinearRegression, kind="estimator"))
-    testing.estimator_repeats(Case(Ridge, kind="estimator"))
-    testing.estimator_repeats(Case(lambda: PCA(2), kind="estimator"))
+    objects.passes_check_estimator(Case(LinearRegression, kind="estimator"))
+    objects.estimator_repeats(Case(Ridge, kind="estimator"))
+    objects.estimator_repeats(Case(lambda: PCA(2), kind="estimator"))
 
 
 @pytest.mark.parametrize(
@@ -1022,7 +1020,7 @@ def test_an_estimator_with_a_fault_breaks_the_contract(
     generators: None, fit: Any, message: str
 ) -> None:
     case = Case(lambda: estimator(fit=fit), kind="estimator")
-    breaks(testing.estimator_repeats, case, message)
+    breaks(objects.estimator_repeats, case, message)
 
 
 def test_an_estimator_that_scikit_learn_refuses_breaks_the_contract() -> None:
@@ -1033,7 +1031,7 @@ def test_an_estimator_that_scikit_learn_refuses_breaks_the_contract() -> None:
 
     case = Case(lambda: estimator(fit=fit), kind="estimator")
     with pytest.raises(Exception, match=r"\w"):
-        testing.passes_check_estimator(case)
+        objects.passes_check_estimator(case)
 
 
 def test_warnings_of_a_fit_do_not_break_the_contract() -> None:
@@ -1043,7 +1041,7 @@ def test_warnings_of_a_fit_do_not_break_the_contract() -> None:
         return self
 
     case = Case(lambda: estimator(fit=fit), kind="estimator")
-    testing.estimator_repeats(case)
+    objects.estimator_repeats(case)
 
 
 # -- the sham ----------------------------------------------------------------------------------
@@ -1098,16 +1096,16 @@ def test_shams_are_proved_from_the_command_line(
     broken = catalog.Broken("snapped", "a package", "in two")
     known = {"holding": holding, "short": short, "snapped": broken}
     monkeypatch.setattr(catalog, "systems", lambda: known)
-    assert testing.main(["sham", "short"]) == 0
+    assert contract.main(["sham", "short"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "short: finds-slope: falls short (0.5)",
         "short: beats-mean: falls short (0.5)",
     ]
-    assert testing.main(["sham"]) == 1
+    assert contract.main(["sham"]) == 1
     assert capsys.readouterr().out.splitlines()[0] == (
         "holding: with the sham, finds-slope did not fall short"
     )
-    assert testing.main([]) == 2
+    assert contract.main([]) == 2
     assert "usage: python -m mmxx.lab.testing sham [NAME ...]" in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -73,3 +74,23 @@ def test_the_processes_of_torchrun_are_joined(tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     assert _farthest(_train(tmp_path, 1), _train(tmp_path, 2, torchrun)) <= 1e-6
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_on_two_devices(tmp_path: Path) -> None:
+    pytest.importorskip("lightning_fabric")
+    figures = {}
+    for devices in ("1", "2"):
+        out = tmp_path / devices
+        command = [sys.executable, "-m", "mmxx", "run", "siren", "--devices", devices]
+        command += ["--size", "16", "--hidden", "16", "--steps", "5", "--out", str(out)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=300, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        record = json.loads((out / "run.json").read_bytes())
+        assert (record["status"], record["devices"]) == ("done", int(devices))
+        claims = json.loads((out / "claims.json").read_bytes())["claims"]
+        figures[devices] = [claim["measured"] for claim in claims]
+    assert figures["1"] == pytest.approx(figures["2"], rel=1e-3)

@@ -95,6 +95,10 @@ class Team:
             )
         return batch[self.rank * length : (self.rank + 1) * length]
 
+    def mean(self, value: torch.Tensor) -> float:
+        """The mean of a number over the processes, in every process."""
+        return self._fabric.all_reduce(value.detach().clone(), reduce_op="mean").item()
+
     def close(self) -> None:
         """Leave the process group."""
         distributed: Any = importlib.import_module("torch.distributed")

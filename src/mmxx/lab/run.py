@@ -199,6 +199,10 @@ class Run:
         """This process's part of a global batch along the first axis; for one, the batch."""
         return batch if self._team is None else self._team.part(batch)
 
+    def mean(self, loss: torch.Tensor) -> float:
+        """A loss as a number: for several processes the mean of what each has on its part."""
+        return loss.item() if self._team is None else self._team.mean(loss)
+
     # -- computing -------------------------------------------------------------------------
 
     def loop(

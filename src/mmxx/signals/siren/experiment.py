@@ -174,7 +174,7 @@ def _compare(
                 coords, targets = run.part(coords), run.part(targets)
             update.zero_grad()
             loss = problem.loss(model, coords, targets)
-            value = loss.item()
+            value = run.mean(loss)
             if not run.check_finite(step, loss=value):
                 break
             if problem.batch or value < min(losses, default=math.inf):

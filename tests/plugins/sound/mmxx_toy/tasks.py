@@ -19,6 +19,12 @@ def draw(item: tuple[int, int]) -> np.ndarray:
     return np.append(x @ x.T, x.sum())
 
 
+def draw_slowly(item: tuple[int, int]) -> np.ndarray:
+    """As `draw`, long enough for something to happen meanwhile."""
+    time.sleep(0.5)
+    return draw(item)
+
+
 def die_once(item: tuple[str, str, int]) -> int:
     """End the process without a word the first time (a marker file remembers), then square."""
     marker, way, value = item

@@ -1,0 +1,244 @@
+"""The checks of an experiment: same bits again, after a cut, a kill and a resume; no trace."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmxx.lab import checkpoint, claims, metrics
+from mmxx.lab.catalog import Card
+from mmxx.lab.errors import MmxxError
+from mmxx.lab.folder import Options, config_json, write_json
+from mmxx.lab.run import create, execute, reopen
+from mmxx.lab.testing.cards import WAIT, experiment_of, module_of
+from mmxx.lab.testing.watching import global_states, same_states, watched
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left that must be equal in every repetition."""
+
+    claims: list[dict[str, Any]]
+    digests: dict[str, str]
+    metrics: list[dict[str, Any]]
+    files: dict[str, bytes]
+
+
+def outcome(folder: Path) -> Outcome:
+    """Read what a finished run left."""
+    lines = [
+        {key: value for key, value in line.items() if key != "t"}
+        for line in metrics.read(folder / "metrics.jsonl")
+    ]
+    files = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for part in ("tables", "figures", "artifacts")
+        for path in sorted((folder / part).rglob("*"))
+        if path.is_file()
+    }
+    found = json.loads((folder / "claims.json").read_bytes())["claims"]
+    return Outcome(found, checkpoint.digests(folder / "checkpoints"), lines, files)
+
+
+def assert_same(one: Outcome, other: Outcome) -> None:
+    """Raise AssertionError, naming the first part in which two outcomes differ."""
+    assert one.claims == other.claims, _differ("claims.json", one.claims, other.claims)
+    assert one.digests == other.digests, _differ("checkpoints", one.digests, other.digests)
+    assert one.metrics == other.metrics, _differ("metrics.jsonl", one.metrics, other.metrics)
+    assert one.files.keys() == other.files.keys(), _differ(
+        "files", sorted(one.files), sorted(other.files)
+    )
+    for name, content in one.files.items():
+        assert content == other.files[name], f"{name} differs"
+
+
+def _differ(what: str, one: object, other: object) -> str:
+    return f"{what} differ:\n{one!r:.1500}\n{other!r:.1500}"
+
+
+def run_tiny(card: Card, folder: Path, *, seed: int = 0, backend: str = "serial") -> Outcome:
+    """Run the smallest configuration in this process."""
+    options = Options(seed=seed, backend=backend)
+    execute(create(folder, card, module_of(card).TINY, options, "tiny"), experiment_of(card))
+    return outcome(folder)
+
+
+@dataclass(frozen=True)
+class Straight:
+    """A run of the smallest configuration that nothing disturbed, and that stays as it is."""
+
+    folder: Path
+    outcome: Outcome
+    saves: int
+
+
+_straight: dict[Callable[..., None], Straight] = {}
+
+
+def straight(card: Card) -> Straight:
+    """The undisturbed run of a system, made once in a process, for all checks to compare with."""
+    key = experiment_of(card)
+    if key not in _straight:
+        place = tempfile.mkdtemp(prefix="mmxx-straight-")
+        atexit.register(shutil.rmtree, place, ignore_errors=True)
+        folder = Path(place) / "run"
+        with _cut_after(None) as saves:
+            found = run_tiny(card, folder)
+        _straight[key] = Straight(folder, found, saves[0])
+    return _straight[key]
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A path for a run folder, removed afterwards with all that lies beside it."""
+    with tempfile.TemporaryDirectory() as place:
+        yield Path(place) / "run"
+
+
+def same_seed_gives_same_bits(card: Card) -> None:
+    """Two runs with one seed leave the same claims, checkpoints, metrics and files."""
+    first = straight(card)
+    assert (first.folder / "report.html").is_file(), "there is no report"
+    assert first.outcome.digests, "nothing was saved: an experiment needs a run.loop or run.once"
+    unsaid = [c["id"] for c in first.outcome.claims if c["note"] == claims.NOT_REACHED]
+    assert not unsaid, f"the run ended without a word on {', '.join(unsaid)}"
+    with temporary_folder() as other:
+        assert_same(first.outcome, run_tiny(card, other))
+
+
+def seed_matters(card: Card) -> None:
+    """Another seed gives other checkpoints."""
+    with temporary_folder() as other:
+        second = run_tiny(card, other, seed=1)
+        same = second.digests == straight(card).outcome.digests
+        assert not same, "another seed leaves the same checkpoints"
+
+
+def sham_is_undone(card: Card) -> None:
+    """The sham runs, and leaving it leaves no trace."""
+    first = straight(card).outcome
+    with temporary_folder() as shammed, temporary_folder() as other:
+        with module_of(card).sham():
+            run_tiny(card, shammed)
+        assert_same(first, run_tiny(card, other))
+
+
+def report_is_reproducible(card: Card) -> None:
+    """A copy of the run folder gives the same page, byte by byte."""
+    from mmxx.lab.report.render import render_run
+
+    with temporary_folder() as copied:
+        shutil.copytree(straight(card).folder, copied)
+        page = (copied / "report.html").read_bytes()
+        (copied / "report.html").unlink()
+        assert render_run(copied).read_bytes() == page
+
+
+def leaves_the_process_as_it_was(card: Card) -> None:
+    """Writes only in the run folder, opens no socket, leaves the global generators alone."""
+    with temporary_folder() as folder:
+        before = global_states()
+        with watched(folder) as seen:
+            run_tiny(card, folder)
+        assert not seen, f"the run touched: {', '.join(sorted(seen))}"
+        assert same_states(before, global_states()), "a global random generator has moved"
+
+
+def cut_short_resumes_to_the_same_bits(card: Card) -> None:
+    """Cut off after its first, middle and last save, a run resumes and ends the same."""
+    first = straight(card)
+    total = first.saves
+    for number in sorted({1, (total + 1) // 2, total}):
+        with temporary_folder() as folder:
+            try:
+                with _cut_after(number):
+                    run_tiny(card, folder)
+            except _Cut:
+                pass
+            execute(reopen(folder, card, module_of(card).Config), experiment_of(card))
+            assert_same(first.outcome, outcome(folder))
+
+
+def killed_resumes_to_the_same_bits(card: Card) -> None:
+    """Killed (signal 9) once something is saved, a run resumes and ends the same."""
+    with temporary_folder() as folder:
+        config = folder.with_name("tiny.json")
+        write_json(config, config_json(module_of(card).TINY))
+        command = [sys.executable, "-m", "mmxx", "run", card.name, "--backend", "serial"]
+        command += ["--config", str(config), "--out"]
+        expected = straight(card).outcome
+        environment = {**os.environ, **_threads()}
+        child = subprocess.Popen(
+            [*command, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=environment,
+        )  # fmt: skip
+        deadline = time.monotonic() + WAIT
+        while child.poll() is None and time.monotonic() < deadline:
+            if any((folder / "checkpoints").glob("*/step-*")):
+                child.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        child.wait()
+        resumed = subprocess.run(
+            [sys.executable, "-m", "mmxx", "resume", str(folder)],
+            capture_output=True, text=True, env=environment, timeout=WAIT,
+        )  # fmt: skip
+        assert resumed.returncode == 0, f"resume ends with {resumed.returncode}: {resumed.stderr}"
+        assert_same(expected, outcome(folder))
+
+
+def stops_at_its_time_limit(card: Card) -> None:
+    """A time limit ends a run as interrupted, and it can be resumed."""
+    with temporary_folder() as folder:
+        options = Options(backend="serial", time_limit=1e-9)
+        run = create(folder, card, module_of(card).TINY, options, "tiny")
+        code = 0
+        try:
+            execute(run, experiment_of(card))
+        except MmxxError as error:
+            code = error.exit_code
+        record = json.loads((folder / "run.json").read_bytes())
+        if any((folder / "checkpoints").glob("*/step-*[1-9]*")):  # else there is no loop to stop
+            assert code == 75, f"a run with a loop and no time left ended with {code}"
+            assert record["status"] == "interrupted", f"its status is {record['status']!r}"
+            execute(reopen(folder, card, module_of(card).Config), experiment_of(card))
+
+
+def _threads() -> dict[str, str]:
+    torch = sys.modules.get("torch")
+    return {"OMP_NUM_THREADS": str(torch.get_num_threads())} if torch is not None else {}
+
+
+class _Cut(BaseException):
+    """Stands for a kill inside one process: no handler of the lab catches it."""
+
+
+@contextmanager
+def _cut_after(number: int | None) -> Iterator[list[int]]:
+    """Raise right after the save of that number; count the saves."""
+    real, count = checkpoint.save, [0]
+
+    def save(*args: Any, **more: Any) -> Path:
+        path = real(*args, **more)
+        count[0] += 1
+        if count[0] == number:
+            raise _Cut
+        return path
+
+    checkpoint.save = save
+    try:
+        yield count
+    finally:
+        checkpoint.save = real
