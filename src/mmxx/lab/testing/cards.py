@@ -141,9 +141,9 @@ def readme_examples_run(card: Card) -> None:
     run_code_blocks(_readme(card))
 
 
-def run_code_blocks(path: Path) -> None:
-    """Run the ``python`` blocks of a Markdown file in one process, in an empty folder."""
-    blocks = _BLOCK.findall(path.read_text(encoding="utf-8"))
+def run_code_blocks(path: Path, keep: Callable[[str], bool] = bool) -> None:
+    """Run the ``python`` blocks of a Markdown file, or those to keep, in one new process."""
+    blocks = [block for block in _BLOCK.findall(path.read_text(encoding="utf-8")) if keep(block)]
     assert blocks, f"{path} has no example in Python"
     with tempfile.TemporaryDirectory() as place:
         done = subprocess.run(
