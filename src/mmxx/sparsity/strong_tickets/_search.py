@@ -150,33 +150,56 @@ def search(targets, items, tol, most, codes, errors):
 
 
 @njit(cache=True, nogil=True)
-def covering_count(items, half_width, eps):
-    """The least n such that the sums of the first n items come near all of [-h, h]; else size + 1.
+def _covers(sums, half_width, eps):
+    """Whether every point of [-h, h] has one of some ascending sums within eps.
 
     What lies between two neighbours is near enough where they are 2 eps apart at most.
     """
     inner = half_width - eps
-    size = 1
-    old, new = np.zeros(1 << items.size), np.empty(1 << items.size)
-    for count in range(items.size):
-        x = items[count]
-        i, j, last, widest = 0, 0, -np.inf, 0.0
-        for place in range(2 * size):
-            if j == size or (i < size and old[i] <= old[j] + x):
-                value = old[i]
-                i += 1
-            else:
-                value = old[j] + x
-                j += 1
-            new[place] = value
-            if value > -inner and last < inner:
-                widest = max(widest, value - last)
-            last = value
-        size *= 2
-        old, new = new, old
-        if last >= inner and widest <= 2 * eps * (1 + 1e-12):
-            return count + 1
-    return items.size + 1
+    place = np.searchsorted(sums, -inner, side="right")
+    if place == 0 or sums[-1] < inner:
+        return False
+    while sums[place - 1] < inner:
+        if sums[place] - sums[place - 1] > 2 * eps * (1 + 1e-12):
+            return False
+        place += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
+def covering_counts(sets, half_width, eps, counts):
+    """For each set and tolerance the least n such that the sums of the first n numbers cover.
+
+    Args:
+        sets: float64 [sets, n].
+        half_width: h of the targets [-h, h].
+        eps: Tolerances, float64 [e].
+        counts: int64 [sets, e], receives the least n, or one more than there are numbers.
+    """
+    n = sets.shape[1]
+    old, new = np.empty((1 << n) + 1), np.empty((1 << n) + 1)
+    for row in range(sets.shape[0]):
+        counts[row] = n + 1
+        size, left = 1, eps.size
+        old[0] = 0.0
+        for count in range(1, n + 1):
+            x = sets[row, count - 1]
+            old[size] = np.inf
+            i, j = 0, 0
+            for place in range(2 * size):  # as in `_sorted_sums`
+                still, moved = old[i], old[j] + x
+                second = still > moved
+                new[place] = moved if second else still
+                i += 1 - second
+                j += second
+            size *= 2
+            old, new = new, old
+            for e in range(eps.size):
+                if counts[row, e] > n and _covers(old[:size], half_width, eps[e]):
+                    counts[row, e] = count
+                    left -= 1
+            if left == 0:
+                break
 
 
 @njit(cache=True, nogil=True)

@@ -79,7 +79,12 @@ def outputs(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def make(
-    law: str, target: nn.Sequential, eps: float, seed: int, map: Map = map, stop: float | None = None
+    law: str,
+    target: nn.Sequential,
+    eps: float,
+    seed: int,
+    map: Map = map,
+    stop: float | None = None,
 ) -> Ticket:
     """The ticket of a law, "product", "row" or "golden"; ``stop`` is for the first two."""
     if law == "golden":
@@ -188,9 +193,34 @@ def cover(item: dict[str, Any]) -> np.ndarray:
         int64 [trials, eps]; ``most + 1`` where they do not suffice.
     """
     rng = np.random.default_rng(item["seed"])
-    eps = np.asarray(item["eps"], float)
-    sets = rng.uniform(-1, 1, (item["trials"], item["most"]))
-    return np.stack([covering_counts(numbers, eps) for numbers in sets])
+    return covering_counts(rng.uniform(-1, 1, (item["trials"], item["most"])), item["eps"])
+
+
+def enough(covered: np.ndarray, share: float) -> float:
+    """The count at which a share of the sets is covered, linear between whole counts.
+
+    Args:
+        covered: The share of sets that 1, 2, … numbers cover, ascending.
+        share: The share wanted.
+
+    Returns:
+        The count, from 1; infinite where it is never reached.
+
+    Example:
+        >>> enough(np.array([0.0, 0.5, 1.0]), 0.75)
+        2.5
+    """
+    reached = np.flatnonzero(covered >= share)
+    if not reached.size:
+        return float("inf")
+    place = int(reached[0])
+    below = float(covered[place - 1]) if place else 0.0
+    return place + (share - below) / (float(covered[place]) - below)
+
+
+def work(item: dict[str, Any]) -> Any:
+    """Either of the two tasks: `cover` for items of random numbers, `approximate` for networks."""
+    return cover(item) if item["kind"] == "cover" else approximate(item)
 
 
 def log_law(eps: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:

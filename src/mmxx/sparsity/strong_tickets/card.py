@@ -8,8 +8,8 @@ _DIGITS = (
     "trained on MNIST."
 )
 _LUEKER = (
-    "300 sets of random numbers, at full scale 1,000, and tolerances of 0.1 to 0.005, at full "
-    "scale to 0.0005, each set judged for all targets at once."
+    "1,000 sets of random numbers, each judged for all targets in [-1/2, 1/2] at once; tolerances "
+    "of 0.1 to 0.005, at full scale to 0.0005. The count is interpolated between whole numbers."
 )
 _AUTHORS = "Not smaller: the authors' own network and test pictures, the weights of one seed."
 _MNIST = "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
@@ -93,8 +93,8 @@ CARD = Card(
         Claim(
             id="golden-lemma",
             text=(
-                "One number from each of k golden bins leaves at most $\\gamma^{k-1}$ of any number "
-                "in [0, 1]."
+                "One number from each of k golden bins leaves at most $\\gamma^{k-1}$ of any "
+                "number in [0, 1]."
             ),
             where="Orseau et al. (2020): the golden-ratio decomposition",
             paper=None,
@@ -173,11 +173,12 @@ CARD = Card(
         "The second random layer is uniform on plus and minus twice the layer's largest weight, "
         "the first on (-1, 1): the theorem has both on (-1, 1) and weights within (-1, 1).",
         "A weight that no subset comes near gets four more coefficients at a time, and is counted.",
-        "Biases are weights from a constant input; convolutions have one random 1 × 1 layer and one "
-        "of the kernel's size. Both go beyond the papers.",
-        "Hyperbolic weights come from octaves, the first layer's from $[2^{-L}, 1)$ and the second's "
-        "from $[2^{-L}, 2^L)$, so that their product hits every golden bin equally often; each "
-        "weight takes the first product in each bin, where Orseau et al. share draws in batches.",
+        "Biases are weights from a constant input; convolutions have one random 1 × 1 layer and "
+        "one of the kernel's size. Both go beyond the papers.",
+        "Hyperbolic weights come from octaves, the first layer's from $[2^{-L}, 1)$ and the "
+        "second's from $[2^{-L}, 2^L)$, so that their product hits every golden bin equally often; "
+        "each weight takes the first product in each bin, where Orseau et al. share draws in "
+        "batches.",
     ),
     scale=frozenset({"map"}),
 )

@@ -78,7 +78,7 @@ def find(
 
 def _rows(item: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For some rows: units used [R, in, taps], packed masks, errors. A task of its own."""
-    weights, start, law, sign, eps, stop, n = item
+    weights, _, law, _, eps, _, n = item
     number, channels, taps = weights.shape
     every = np.indices(weights.shape).reshape(3, -1)
     mask, errors = _solve(item, every, n)
@@ -115,9 +115,7 @@ def _further(law: Law, n: int) -> Iterator[int]:
         yield n
 
 
-def _solve(
-    item: tuple[Any, ...], where: np.ndarray, n: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _solve(item: tuple[Any, ...], where: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Masks bool [G, n] and errors [G] of the weights at ``where`` [3, G], from n units each."""
     weights, start, law, sign, eps, stop, _ = item
     _, channels, taps = weights.shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ class Config:
     """Tolerances at which random numbers are counted."""
     numbers: int = 20
     """Random numbers in a set at most."""
-    sets: int = 300
+    sets: int = 1000
     """Sets of random numbers."""
     bins: int = 20
     """Golden bins of the lemma's trials."""
@@ -84,16 +84,23 @@ TINY = Config(
 QUICK = Config()
 FULL = Config(
     hidden=500, width=12, tolerances=(0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005),
-    numbers=24, sets=1000, trials=1_000_000,
+    numbers=24, trials=1_000_000,
 )  # fmt: skip
 
 
 def run(config: Config, run: Run) -> None:
     """Measure the claims on digits, or on the network and the pictures that the user brings."""
+    import numpy as np
+
+    from mmxx.sparsity.strong_tickets import arms
+
     if config.data is None:
-        _digits(config, run)
-        _count_numbers(config, run)
-        _lemma(config, run)
+        networks, counting = _network_items(config, run), _counting_items(config, run)
+        results = run.once("tasks", run.map, arms.work, [*networks, *counting])
+        _compare(config, run, networks, results[: len(networks)])
+        _count_numbers(config, run, np.concatenate(results[len(networks) :]))
+        worst = run.once("lemma", _worst_left, config.bins, config.trials, run.rng("lemma"))
+        run.measure("golden-lemma", worst)
         return
     from mmxx.sparsity.strong_tickets.card import CARD
 
@@ -117,27 +124,34 @@ def sham() -> Iterator[None]:
 # -- digits ------------------------------------------------------------------------------------
 
 
-def _digits(config: Config, run: Run) -> None:
+def _network_items(config: Config, run: Run) -> list[dict[str, Any]]:
+    """One training, with all its tickets, for each kind of network and seed."""
     from mmxx.data import digits
-    from mmxx.sparsity.strong_tickets import arms
 
     train, test = digits()
     run.source(train.source)
     common = {
         "train": _split(train), "test": _split(test), "eps": config.eps, "epochs": config.epochs,
         "hidden": config.hidden, "width": config.width, "shuffled": _SHUFFLED,
-        "stops": config.stops,
     }  # fmt: skip
     seeds = range(run.seed, run.seed + config.seeds)
     items = [common | {"kind": "mlp", "laws": config.tickets, "seed": seed} for seed in seeds]
-    items += [common | {"kind": "conv", "laws": ("product",), "seed": seed} for seed in seeds]
-    results = run.once("tickets", run.map, arms.approximate, items)
+    return items + [common | {"kind": "conv", "laws": ("product",), "seed": seed} for seed in seeds]
+
+
+def _compare(
+    config: Config, run: Run, items: list[dict[str, Any]], results: list[dict[str, Any]]
+) -> None:
+    """The tickets beside the trained networks."""
+    seeds, pictures = range(run.seed, run.seed + config.seeds), len(items[0]["test"].x)
     rows, found = [], []
     for item, result in zip(items, results, strict=True):
         for law in item["laws"]:
             found.append((item["kind"], law, result[law]))
             rows.append(_row(item["kind"], law, item["seed"], result[law]))
-    run.table("tickets", rows, f"Tickets on {len(test)} test pictures; the control's mask is shuffled.")
+    run.table(
+        "tickets", rows, f"Tickets on {pictures} test pictures; the control's mask is shuffled."
+    )
     for key, claim in _SAME.items():
         of_arm = [result for kind, law, result in found if (kind, law) == key]
         if not of_arm:
@@ -154,7 +168,7 @@ def _digits(config: Config, run: Run) -> None:
     share = max((r["ticket"]["gap"] - 1e-5) / r["bound"] for r in everything)
     run.measure("bound-holds", share, seeds=list(seeds))
     run.measure("seed-and-bits", sum(r["changed"] for r in everything), seeds=list(seeds))
-    _show(run, results[0], config.tickets[0], test.classes or ())
+    _show(run, results[0], config.tickets[0])
 
 
 def _split(images: Any) -> Split:
@@ -186,14 +200,14 @@ def _row(network: str, law: str, seed: int, found: dict[str, Any]) -> dict[str, 
     }  # fmt: skip
 
 
-def _show(run: Run, result: dict[str, Any], law: str, classes: Sequence[str]) -> None:
+def _show(run: Run, result: dict[str, Any], law: str) -> None:
     """The outputs of target, ticket and control for the first pictures."""
     figure = _draw_outputs(
         result["expected"], result[law]["ticket"]["outputs"], result[law]["control"]["outputs"]
     )
     caption = (
-        f"Every output for the first {len(result['expected'])} test pictures, {len(classes)} each: "
-        "on the line, the random network says what the trained one says."
+        f"All outputs for the first {len(result['expected'])} test pictures: on the line, the "
+        "random network says what the trained one says."
     )
     run.figure("outputs", figure, caption)
     run.note(
@@ -228,49 +242,52 @@ def _draw_outputs(expected: Any, ticket: Any, control: Any) -> Figure:
 # -- the two lemmas ----------------------------------------------------------------------------
 
 
-def _count_numbers(config: Config, run: Run) -> None:
+def _counting_items(config: Config, run: Run) -> list[dict[str, Any]]:
+    """Sets of random numbers, in parts."""
+    parts = min(8, config.sets)
+    common = {"kind": "cover", "most": config.numbers, "eps": config.tolerances}
+    return [
+        common | {"seed": [run.seed, part], "trials": len(range(part, config.sets, parts))}
+        for part in range(parts)
+    ]
+
+
+def _count_numbers(config: Config, run: Run, counts: np.ndarray) -> None:
+    """The line through the numbers needed, counts being [sets, tolerances]."""
     import numpy as np
 
     from mmxx.lab.report import figures
     from mmxx.sparsity.strong_tickets import arms
 
-    parts = min(8, config.sets)
-    common = {"most": config.numbers, "eps": config.tolerances}
-    items = [
-        common | {"seed": [run.seed, part], "trials": len(range(part, config.sets, parts))}
-        for part in range(parts)
-    ]
-    counts = np.concatenate(run.once("numbers", run.map, arms.cover, items))
     n = np.arange(1, config.numbers + 1)
-    covered = {
-        f"ε = {eps:g}": (n, (column[:, None] <= n).mean(0))
-        for eps, column in zip(config.tolerances, counts.T, strict=True)
-    }
+    covered = (counts[:, :, None] <= n).mean(0)
+    series = {f"ε = {e:g}": (n, line) for e, line in zip(config.tolerances, covered, strict=True)}
     figure = figures.curves(
-        covered, xlabel="random numbers, uniform on (-1, 1)", ylabel="share of sets that suffice"
+        series, xlabel="random numbers, uniform on (-1, 1)", ylabel="share of sets that suffice"
     )
     run.figure("success", figure, "How often so many numbers come near all of [-1/2, 1/2].")
-    enough = np.sort(counts, axis=0)[-(-95 * len(counts) // 100) - 1]
+    shares = (0.5, 0.95)
+    needed = np.array([[arms.enough(line, share) for line in covered] for share in shares])
     rows = [
-        {"tolerance": eps, "numbers in 95 %": int(count), "mean": round(float(column.mean()), 2)}
-        for eps, count, column in zip(config.tolerances, enough, counts.T, strict=True)
+        {"tolerance": eps}
+        | {f"{share:.0%} of the sets": float(x) for share, x in zip(shares, column, strict=True)}
+        for eps, column in zip(config.tolerances, needed.T.round(2), strict=True)
     ]
-    run.table("numbers", rows, f"Random numbers that it takes, of {config.sets} sets.")
-    if (enough > config.numbers).any():
+    run.table("numbers", rows, f"Random numbers that suffice, of {config.sets} sets; interpolated.")
+    if not np.isfinite(needed).all():
         run.not_measured("log-law", f"{config.numbers} numbers do not suffice in 95 % of the sets")
         return
     eps = np.array(config.tolerances)
-    slope, offset, r2 = arms.log_law(eps, enough.astype(float))
+    slope, offset, r2 = arms.log_law(eps, needed[1])
     run.measure("log-law", r2, note=f"n = {slope:.3g} log2(1/ε) + {offset:.3g}")
     x = np.log2(1 / eps)
-    lines = {"95 % of the sets": (x, enough), f"{slope:.2f} x + {offset:.2f}": (x, slope * x + offset)}
+    lines = {
+        "measured, 95% of the sets": (x, needed[1]),
+        f"{slope:.2f} log2(1/ε) + {offset:.2f}": (x, slope * x + offset),
+    }
     figure = figures.curves(lines, xlabel="log2(1/ε)", ylabel="random numbers")
+    figure.axes[0].lines[0].set(marker="o", linestyle="none")
     run.figure("law", figure, "The numbers needed grow with the logarithm of the precision.")
-
-
-def _lemma(config: Config, run: Run) -> None:
-    worst = run.once("lemma", _worst_left, config.bins, config.trials, run.rng("lemma"))
-    run.measure("golden-lemma", worst)
 
 
 def _worst_left(bins: int, trials: int, rng: np.random.Generator) -> float:
@@ -299,7 +316,9 @@ def _own(config: Config, run: Run) -> None:
     run.source(images.source)
     data = _split(images)
     if config.model is not None:
-        digest = hashlib.sha256(config.model.read_bytes()).hexdigest() if config.model.is_file() else ""
+        digest = (
+            hashlib.sha256(config.model.read_bytes()).hexdigest() if config.model.is_file() else ""
+        )
         target = arms.read_model(config.model)
         _check_size(target, data.x)
         reason = "" if digest == _AUTHORS else "another network than the authors'"
@@ -319,9 +338,13 @@ def _own(config: Config, run: Run) -> None:
         rows.append(_row("own", law, run.seed, found))
         if law == "row" and not reason:
             _judge_mnist(run, found, len(data.x))
-    run.table("tickets", rows, f"Tickets on {len(data.x)} pictures; the control's mask is shuffled.")
+    run.table(
+        "tickets", rows, f"Tickets on {len(data.x)} pictures; the control's mask is shuffled."
+    )
     stops = run.once("stops", _stops, run, config, target, data, expected)
-    run.table("stops", stops, "Where the search for a weight ends, and what becomes of the network.")
+    run.table(
+        "stops", stops, "Where the search for a weight ends, and what becomes of the network."
+    )
 
 
 def _check_size(target: nn.Sequential, x: Tensor) -> None:
@@ -389,9 +412,7 @@ def _stops(
 
     rows = []
     for stop in config.stops:
-        ticket = arms.make(
-            "row", target, config.eps, run.seed, map=run.map, stop=stop * config.eps
-        )
+        ticket = arms.make("row", target, config.eps, run.seed, map=run.map, stop=stop * config.eps)
         found = arms.judge(ticket, ticket.net, data, expected)
         rows.append(
             {

@@ -23,10 +23,11 @@ class Law:
     sum of those $a_d = u_{i,d} v_{j,i,d}$ that the mask keeps.
 
     Attributes:
-        name: "product": u uniform on (-1, 1), v on (low, high) = (-high, high). "golden": both with density
-            proportional to 1/magnitude; u on [2^-octaves, 1), v on scale × [2^-octaves, 2^octaves),
-            so that the product falls into every golden bin equally often. "row": no u (units
-            repeat the input) and $v_{j,d}$ uniform on (low, high), the same for all i.
+        name: "product": u uniform on (-1, 1), v on (low, high) = (-high, high). "golden": both
+            with density proportional to 1/magnitude; u on [2^-octaves, 1), v on
+            high × [2^-octaves, 2^octaves), so that the product falls into every golden bin
+            equally often. "row": no u (units repeat the input) and $v_{j,d}$ uniform on
+            (low, high), the same for all i.
         seed: Of the whole network.
         layer: Its number in the network.
         bias: Whether these are the weights from the constant input 1.

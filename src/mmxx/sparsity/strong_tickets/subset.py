@@ -10,6 +10,8 @@ from mmxx.sparsity.strong_tickets import _search
 
 MOST = 44
 """The most numbers to choose from: the two halves' sums would else not fit into memory."""
+MOST_LISTED = 28
+"""The most numbers of which `covering_counts` lists all sums."""
 _FEW = 20
 
 
@@ -74,9 +76,7 @@ def unpack(codes: np.ndarray, n: int) -> np.ndarray:
     return (codes[..., None] >> np.arange(n) & 1).astype(bool)
 
 
-def _checked(
-    targets: np.ndarray, numbers: np.ndarray, tol: float, max_items: int | None
-) -> int:
+def _checked(targets: np.ndarray, numbers: np.ndarray, tol: float, max_items: int | None) -> int:
     for name, values in (("w", targets), ("a", numbers)):
         if not np.isfinite(values).all():
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
@@ -152,23 +152,36 @@ def brute_force(w: float, a: Any) -> tuple[np.ndarray, float]:
     return choices[best], float(errors[best])
 
 
-def covering_counts(a: np.ndarray, eps: np.ndarray, half_width: float = 0.5) -> np.ndarray:
-    """How many of some numbers, in their order, it takes to come near every target.
+def covering_counts(a: Any, eps: Any, half_width: float = 0.5) -> np.ndarray:
+    r"""How many of some numbers, in their order, it takes to come near every target.
 
-    Exact: the subset sums of the first n cover $[-h, h]$ to within $\\epsilon$ if no two neighbours
-    among them are more than $2\\epsilon$ apart there, and the outermost are near enough.
+    Exact: the subset sums of the first n cover $[-h, h]$ to within $\epsilon$ if no two neighbours
+    among them are more than $2\epsilon$ apart there, and the outermost are near enough.
 
     Args:
-        a: The numbers, [n].
+        a: Sets of numbers, [n] or [sets, n] with n of 28 at most.
         eps: Tolerances, [e].
         half_width: $h$, so that the targets are all of $[-h, h]$.
 
     Returns:
-        int64 [e], the least n for each tolerance; n + 1 where all the numbers do not suffice.
+        int64 [e] or [sets, e], the least count for each tolerance; n + 1 where all the numbers do
+        not suffice.
+
+    Raises:
+        ValueError: There are more numbers, a shape does not fit, or a tolerance is not positive.
 
     Example:
-        >>> covering_counts(np.array([0.5, -0.5, 0.25]), np.array([0.25, 0.125]))
+        >>> covering_counts([0.5, -0.5, 0.25], [0.25, 0.125])
         array([2, 4])
     """
-    numbers = np.ascontiguousarray(a, np.float64)
-    return np.array([_search.covering_count(numbers, half_width, float(e)) for e in eps])
+    numbers, tolerances = np.asarray(a, np.float64), np.asarray(eps, np.float64)
+    if numbers.ndim not in (1, 2) or not 1 <= numbers.shape[-1] <= MOST_LISTED:
+        raise ValueError(
+            f"a must be [n] or [sets, n] with n from 1 to {MOST_LISTED}, got {numbers.shape}"
+        )
+    if tolerances.ndim != 1 or not (tolerances > 0).all():
+        raise ValueError(f"eps must be a list of numbers above 0, got {eps}")
+    sets = np.ascontiguousarray(np.atleast_2d(numbers))
+    counts = np.empty((len(sets), len(tolerances)), np.int64)
+    _search.covering_counts(sets, half_width, tolerances, counts)
+    return counts.reshape(*numbers.shape[:-1], -1)

@@ -52,9 +52,7 @@ class Ticket:
         counts: What each of its layers is made of.
     """
 
-    def __init__(
-        self, target: nn.Sequential, net: RandomNet, counts: Sequence[LayerCount]
-    ) -> None:
+    def __init__(self, target: nn.Sequential, net: RandomNet, counts: Sequence[LayerCount]) -> None:
         self.target, self.net, self.counts = target, net, tuple(counts)
 
     @property
