@@ -109,7 +109,7 @@ def search(targets, items, tol, most, codes, errors):
     """A subset for every target of every group.
 
     Listing the sums costs more than a search. So a target that shares its numbers with no other
-    is first sought among the sums of all but the last few, which cost a sixth.
+    is sought among the sums of a dozen first, and then of four more at a time.
 
     Args:
         targets: float64 [groups, targets].
@@ -125,8 +125,8 @@ def search(targets, items, tol, most, codes, errors):
     bits, spare_bits = np.empty((2, room), np.int64), np.empty(room, np.int64)
     alone = tol > 0 and targets.shape[1] == 1 and n >= 12
     for group in range(items.shape[0]):
-        for last in (False, True):
-            count = n if last or not alone else n - 5
+        count = 12 + n % 4 if alone else n
+        while True:
             half = count // 2
             _sorted_sums(items[group, :half], sums[0], bits[0], spare, spare_bits)
             _sorted_sums(items[group, half:count], sums[1], bits[1], spare, spare_bits)
@@ -147,6 +147,7 @@ def search(targets, items, tol, most, codes, errors):
                 codes[group, k], errors[group, k] = code, abs(total - w)
             if count == n or errors[group, 0] <= tol:
                 break
+            count += 4
 
 
 @njit(cache=True, nogil=True)

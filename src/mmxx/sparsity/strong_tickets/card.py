@@ -168,7 +168,7 @@ CARD = Card(
     extra="torch",
     departs=(
         "Subsets are found by meeting in the middle, exactly or to a tolerance, not by an integer "
-        "programme. The search for a weight goes on until its error is a hundredth of "
+        "programme. The search for a weight goes on until its error is a thousandth of "
         "$\\epsilon$: at $\\epsilon$ itself the errors add up, and networks lose their accuracy.",
         "The second random layer is uniform on plus and minus twice the layer's largest weight, "
         "the first on (-1, 1): the theorem has both on (-1, 1) and weights within (-1, 1).",

@@ -42,7 +42,7 @@ class Config:
     """No weight may be off by more."""
     tickets: tuple[Literal["product", "row", "golden"], ...] = ("product", "row", "golden")
     """Subset sums of products; the authors' coefficients shared by a row; the golden ratio."""
-    stops: tuple[float, ...] = (1.0, 0.1, 0.01)
+    stops: tuple[float, ...] = (1.0, 0.1, 0.01, 0.001)
     """Errors at which the search for a weight may end, in eps, to compare."""
     tolerances: tuple[float, ...] = (0.1, 0.05, 0.02, 0.01, 0.005)
     """Tolerances at which random numbers are counted."""

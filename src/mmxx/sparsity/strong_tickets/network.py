@@ -300,7 +300,9 @@ class RandomNet(nn.Module):
             tensors[f"{place}.mask"] = _packed(layer.get_buffer("mask"))
             if layer.bias_law is not None:
                 tensors[f"{place}.bias_mask"] = _packed(layer.get_buffer("bias_mask"))
-        return save(tensors, metadata={"format": _FORMAT, "layers": json.dumps(described)})
+        # one entry: safetensors writes several in any order, and equal tickets must be equal bytes
+        about = json.dumps({"format": _FORMAT, "layers": described})
+        return save(tensors, metadata={"ticket": about})
 
     def save(self, path: str | Path) -> None:
         """Write what `to_bytes` gives to a file."""
@@ -328,14 +330,14 @@ class RandomNet(nn.Module):
         try:
             tensors = load(content)
             length = int.from_bytes(content[:8], "little")
-            about = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+            header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+            about = json.loads(header.get("ticket", "{}"))
         except (SafetensorError, ValueError) as error:
             raise ValueError(f"no safetensors file: {error}") from error
         if about.get("format") != _FORMAT:
             raise ValueError(f"no strong ticket: the format is {about.get('format')!r}")
         try:
-            described = json.loads(about["layers"])
-            layers = [_rebuilt(part, place, tensors) for place, part in enumerate(described)]
+            layers = [_rebuilt(part, place, tensors) for place, part in enumerate(about["layers"])]
         except (KeyError, TypeError, IndexError, RuntimeError, AttributeError) as error:
             raise ValueError(f"a damaged ticket: {error}") from error
         return cls(layers)

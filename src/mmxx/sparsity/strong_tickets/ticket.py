@@ -17,7 +17,7 @@ from mmxx.sparsity.strong_tickets.construct import Found, Map, find, octaves_for
 from mmxx.sparsity.strong_tickets.law import Law
 from mmxx.sparsity.strong_tickets.network import PLAIN, Form, RandomLayer, RandomNet
 
-_STOP = 100  # a search ends at eps divided by this; ending at eps itself costs accuracy
+_STOP = 1000  # a search ends at eps divided by this; ending at eps itself costs accuracy
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class StrongTicket(Ticket):
                 in the authors' experiment; much faster.
             nonneg_input: Whether the network's inputs are never negative, as pixels are. If they
                 can be, each weight is found twice, for units that fire for either sign.
-            stop: End the search for a weight at this error; by default a hundredth of ``eps``. At
+            stop: End the search for a weight at this error; by default a thousandth of ``eps``. At
                 ``eps`` itself errors add up: a network may then lose its accuracy.
             map: Maps a function over chunks of rows, such as a process pool's; the result does
                 not depend on it.
@@ -126,6 +126,7 @@ class StrongTicket(Ticket):
 
         Source: Pensia et al. (2020), theorem 1 and experiment 1.
         """
+        _check(eps, n, seed)
         if share not in ("none", "row"):
             raise ValueError(f"share must be 'none' or 'row', got {share!r}")
         stop = eps / _STOP if stop is None else stop
@@ -174,8 +175,18 @@ class GoldenTicket(Ticket):
 
         Source: Orseau, Hutter and Rivasplata (2020), hyperbolic sampling.
         """
+        _check(eps, n, seed)
         net, counts = _build(target, "golden", eps, 0.0, n, seed, nonneg_input, map)
         return cls(target, net, counts)
+
+
+def _check(eps: float, n: int | str, seed: int) -> None:
+    if not 0 < eps < math.inf:
+        raise ValueError(f"eps must be above 0, got {eps}")
+    if n != "auto" and not (isinstance(n, int) and n >= 1):
+        raise ValueError(f"n must be 'auto' or 1 or more, got {n!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be from 0 to 2^64 - 1, got {seed}")
 
 
 def _build(
@@ -188,12 +199,6 @@ def _build(
     nonneg_input: bool,
     map: Map,
 ) -> tuple[RandomNet, list[LayerCount]]:
-    if not 0 < eps < math.inf:
-        raise ValueError(f"eps must be above 0, got {eps}")
-    if n != "auto" and not (isinstance(n, int) and n >= 1):
-        raise ValueError(f"n must be 'auto' or 1 or more, got {n!r}")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be from 0 to 2^64 - 1, got {seed}")
     forms = _forms(target, nonneg_input)
     least, most = _range(target)
     layers: list[nn.Module] = []
