@@ -142,7 +142,8 @@ def _sums(trained: nn.Module, layer: RandomLayer) -> _Sums:
 
     worst = max(float(errors.max()), float(bias_off.max()))
     parts = (exact.clamp(min=0), exact.clamp(max=0), errors, slope)
-    return _Sums(*map(summed, parts), exact_bias, bias_off, worst)
+    up, down, off, slope = map(summed, parts)
+    return _Sums(up, down, off, slope, exact_bias, bias_off, worst)
 
 
 def _errors(trained: nn.Module, layer: RandomLayer) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,7 @@ def _rows(item: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     number, channels, taps = weights.shape
     every = np.indices(weights.shape).reshape(3, -1)
     mask, errors = _solve(item, every, n)
-    used = np.full(weights.size, n)
+    used, count = np.full(weights.size, n), n
     failed = np.flatnonzero(errors > eps)
     masks = [(np.arange(weights.size), mask)]
     for count in _further(law, n):

@@ -352,7 +352,9 @@ def _rebuilt(part: dict[str, Any], place: int, tensors: dict[str, np.ndarray]) -
     kind = part["kind"]
     if kind != "random":
         return getattr(nn, kind)(**{name: part[name] for name in PLAIN[kind]})
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in part["form"].items()}
+    fields: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in part["form"].items()
+    }
     form, law = Form(**fields), Law(**part["law"])
     bias_law = Law(**part["bias_law"]) if part["bias_law"] else None
     counts = tensors[f"{place}.counts"].astype(np.int64)
@@ -377,6 +379,8 @@ def _dense_pair(layer: RandomLayer) -> tuple[list[Any], list[dict[str, Tensor]]]
     inputs, axes = layer.get_buffer("unit_input"), len(form.kernel)
     (channels, number), extra = form.channels, layer.bias_count if layer.bias_law else 0
     units = len(inputs) + extra
+    first: Any
+    second: Any
     if axes:
         conv = _CONV[axes]
         first = skip_init(conv, channels, units, 1, padding=form.padding, bias=extra > 0)

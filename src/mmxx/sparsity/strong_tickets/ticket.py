@@ -53,6 +53,7 @@ class Ticket:
     """
 
     def __init__(self, target: nn.Sequential, net: RandomNet, counts: Sequence[LayerCount]) -> None:
+        """Put together what `construct` found: target, net and counts are kept as they are."""
         self.target, self.net, self.counts = target, net, tuple(counts)
 
     @property
