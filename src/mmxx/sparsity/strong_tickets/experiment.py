@@ -168,7 +168,7 @@ def _compare(
     share = max((r["ticket"]["gap"] - 1e-5) / r["bound"] for r in everything)
     run.measure("bound-holds", share, seeds=list(seeds))
     run.measure("seed-and-bits", sum(r["changed"] for r in everything), seeds=list(seeds))
-    _show(run, results[0], config.tickets[0])
+    _show(run, results[0]["expected"], results[0][config.tickets[0]])
 
 
 def _split(images: Any) -> Split:
@@ -200,14 +200,12 @@ def _row(network: str, law: str, seed: int, found: dict[str, Any]) -> dict[str, 
     }  # fmt: skip
 
 
-def _show(run: Run, result: dict[str, Any], law: str) -> None:
-    """The outputs of target, ticket and control for the first pictures."""
-    figure = _draw_outputs(
-        result["expected"], result[law]["ticket"]["outputs"], result[law]["control"]["outputs"]
-    )
+def _show(run: Run, expected: Any, found: dict[str, Any]) -> None:
+    """The outputs of target [n, classes], ticket and control for the first pictures."""
+    figure = _draw_outputs(expected, found["ticket"]["outputs"], found["control"]["outputs"])
     caption = (
-        f"All outputs for the first {len(result['expected'])} test pictures: on the line, the "
-        "random network says what the trained one says."
+        f"All outputs for the first {len(expected)} test pictures: on the line, the random network "
+        "says what the trained one says."
     )
     run.figure("outputs", figure, caption)
     run.note(
@@ -235,7 +233,9 @@ def _draw_outputs(expected: Any, ticket: Any, control: Any) -> Figure:
     axes.tick_params(labelsize=8)
     low, high = ends[0] - 3, ends[1] + 3
     axes.set_ylim(low, high)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.legend(
+        frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), markerscale=2
+    )
     return figure
 
 
@@ -286,7 +286,10 @@ def _count_numbers(config: Config, run: Run, counts: np.ndarray) -> None:
         f"{slope:.2f} log2(1/ε) + {offset:.2f}": (x, slope * x + offset),
     }
     figure = figures.curves(lines, xlabel="log2(1/ε)", ylabel="random numbers")
-    figure.axes[0].lines[0].set(marker="o", linestyle="none")
+    legend = figure.axes[0].get_legend()
+    for line in (figure.axes[0].lines[0], *(legend.legend_handles[:1] if legend else ())):
+        if line is not None:
+            line.set(marker="o", linestyle="none")
     run.figure("law", figure, "The numbers needed grow with the logarithm of the precision.")
 
 
@@ -336,6 +339,9 @@ def _own(config: Config, run: Run) -> None:
             continue
         found = run.once(f"ticket-{law}", _ticket, run, config, law, target, data, expected)
         rows.append(_row("own", law, run.seed, found))
+        content = found["file"].tobytes()
+        run.artifact(f"ticket-{law}.safetensors", content, "For RandomNet.load: seed and bits.")
+        _show(run, expected[:100].numpy(), found)
         if law == "row" and not reason:
             _judge_mnist(run, found, len(data.x))
     run.table(
@@ -385,10 +391,13 @@ def _train(net: nn.Sequential, data: Split, epochs: int, seed: int) -> dict[str,
 def _ticket(
     run: Run, config: Config, law: str, target: nn.Sequential, data: Split, expected: Tensor
 ) -> dict[str, Any]:
+    import numpy as np
+
     from mmxx.sparsity.strong_tickets import arms
 
     ticket = arms.make(law, target, config.eps, run.seed, map=run.map)
-    return arms.report(ticket, data, expected, run.seed, shuffled=_SHUFFLED)
+    found = arms.report(ticket, data, expected, run.seed, shuffled=_SHUFFLED)
+    return found | {"file": np.frombuffer(ticket.net.to_bytes(), np.uint8)}
 
 
 def _judge_mnist(run: Run, found: dict[str, Any], pictures: int) -> None:
