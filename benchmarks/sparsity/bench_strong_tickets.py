@@ -95,35 +95,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     targets = rng.normal(0, 0.04, options.instances)
     subset_sum(0.1, numbers, tol=1e-5)  # compiled before the clock starts
 
-    ours = {
-        "ours, shared by a row": lambda: StrongTicket.construct(target, EPS, share="row"),
-        "ours, products of their own": lambda: StrongTicket.construct(target, EPS),
-        "ours, optimum, one by one": lambda: [subset_sum(w, numbers) for w in targets],
-    }
-    rows = {}
-    for label, work in ours.items():
-        whole = "one by one" not in label
-        spent = seconds(work, options.turns)
-        rows[label] = spent if whole else spent / options.instances * count
-    spent = seconds(lambda: [highs(w, numbers) for w in targets], 1)
-    rows["scipy milp (HiGHS)"] = spent / options.instances * count
+    def whole(work: Callable[[], Any], weights: int, turns: int) -> float:
+        return seconds(work, turns) / weights * count
+
+    print(f"{count:,} weights, {NUMBERS} coefficients, eps {EPS}; one thread, CPU seconds")
+    print(f"{'':44}{'s':>12}{'× the first':>14}")
+    reference = seconds(lambda: StrongTicket.construct(target, EPS, share="row"), options.turns)
+    show("ours, shared by a row", reference, reference)
+    own = seconds(lambda: StrongTicket.construct(target, EPS), options.turns)
+    show("ours, products of their own", own, reference)
+    one_by_one = whole(
+        lambda: [subset_sum(w, numbers) for w in targets], len(targets), options.turns
+    )
+    show("ours, each optimum on its own", one_by_one, reference)
+    theirs = whole(lambda: [highs(w, numbers) for w in targets], len(targets), 1)
+    show("scipy milp (HiGHS), from a few", theirs, reference)
     try:
         cp_model = importlib.import_module("ortools.sat.python.cp_model")
     except ImportError:
         print("OR-tools is not installed: left out (pip install ortools)")
     else:
-        spent = seconds(lambda: [cp_sat(cp_model, w, numbers) for w in targets], 1)
-        rows["OR-tools CP-SAT"] = spent / options.instances * count
+        theirs = whole(lambda: [cp_sat(cp_model, w, numbers) for w in targets], len(targets), 1)
+        show("OR-tools CP-SAT, from a few", theirs, reference)
+    show("Gurobi, 36 cores (recorded, other machine)", RECORDED * count / WEIGHTS, reference)
     calibration = seconds(lambda: np.sort(rng.random(1_000_000)), 3)
-    reference = rows["ours, shared by a row"]
-    print(f"{count:,} weights, {NUMBERS} coefficients, eps {EPS}; one thread, CPU seconds")
-    print(f"{'':42}{'s':>12}{'× the first':>14}")
-    for label, value in rows.items():
-        print(f"{label:42}{value:12.2f}{value / reference:14.1f}")
-    label = "Gurobi, 36 cores (recorded, other machine)"
-    share = RECORDED * count / WEIGHTS
-    print(f"{label:42}{share:12.0f}{share / reference:14.0f}")
     print(f"calibration: a million doubles sorted in {1e3 * calibration:.1f} ms")
+
+
+def show(label: str, value: float, reference: float) -> None:
+    """Print a line as soon as it is known: some take long."""
+    print(f"{label:44}{value:12.2f}{value / reference:14.1f}", flush=True)
 
 
 if __name__ == "__main__":
