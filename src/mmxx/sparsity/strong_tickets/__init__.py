@@ -1,0 +1,5 @@
+"""Strong lottery tickets by construction: subset sums and the golden ratio."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
