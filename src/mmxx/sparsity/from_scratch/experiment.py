@@ -38,12 +38,12 @@ class Config:
     """How much wider the network is on which gates are learnt."""
     ratios: tuple[float, ...] = (_HALF, _TENTH)
     """Shares of the full network's multiply-adds to take away; the claims are about 0.5 and 0.9."""
-    epochs: int = 12
+    epochs: int = 10
     """Epochs of the full network on digits, or on the user's pictures."""
-    patches_epochs: int = 8
+    patches_epochs: int = 16
     """Epochs of the full network on patches."""
-    budget: bool = False
-    """Train smaller networks for more epochs, so that they cost as much as the full one."""
+    budget: tuple[Literal["digits", "patches"], ...] = ()
+    """Tasks on which smaller networks train for more epochs, to cost as much as the full one."""
     gate_epochs: int = 5
     """Epochs of learning gates."""
     gate_lr: float = 0.05
@@ -56,7 +56,7 @@ class Config:
     """Seeds of each gate learning: structures are compared from seed to seed."""
     random_control: bool = False
     """Train structures of widths drawn at random, too."""
-    per_class: tuple[int, int] = (200, 50)
+    per_class: tuple[int, int] = (100, 50)
     """Training and test patches of each of the 16 photographs."""
     size: int = 16
     """Side to which the user's pictures are brought."""
@@ -83,11 +83,13 @@ class Config:
 
 
 TINY = Config(
-    task="all", widths=(4, 4, 4, 4, 8, 8), epochs=1, patches_epochs=1, gate_epochs=1, batch=256,
+    task="all", widths=(4, 4, 4, 4, 8, 8), epochs=1, patches_epochs=1, gate_epochs=1, batch=512,
     random_control=True, per_class=(8, 2),
 )  # fmt: skip
 QUICK = Config()
-FULL = Config(task="all", epochs=15, budget=True, seeds=3, gate_seeds=3, random_control=True)
+FULL = Config(
+    task="all", epochs=15, budget=("digits",), seeds=3, gate_seeds=3, random_control=True
+)  # fmt: skip
 
 
 def run(config: Config, run: Run) -> None:
@@ -207,7 +209,7 @@ def _task(config: Config, run: Run, task: str, pictures: dict[str, Any]) -> None
         {
             **common, "seed": s,
             "widths": list(structures[arm, ratio, s].widths.values()) if ratio else config.widths,
-            "epochs": scratch_budget(epochs, ratio) if config.budget else epochs,
+            "epochs": scratch_budget(epochs, ratio) if task in config.budget else epochs,
         }
         for arm, ratio, s in keys
     ]  # fmt: skip

@@ -176,7 +176,8 @@ def learn_gates(
         )
     graph = ChannelGraph(model, tuple(first[0].shape[1:]), residual=residual)
     net = copy.deepcopy(model).requires_grad_(False).train()
-    values = torch.ones(graph.size, device=first[0].device, requires_grad=True)
+    like = next(p for p in net.parameters() if p.is_floating_point())
+    values = torch.ones(graph.size, device=like.device, dtype=like.dtype, requires_grad=True)
     optimizer = torch.optim.Adam([values], lr=lr)
     history: list[dict[str, float]] = []
     best: tuple[float, Tensor] | None = None
