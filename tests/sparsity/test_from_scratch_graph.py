@@ -75,7 +75,9 @@ def test_concatenation_flattening_and_excitation_are_followed():
     # the gate of 8 channels spans both groups of the concatenation, so that neither may shrink
     graph = ChannelGraph(net, (2, 4, 4))
     assert sizes(graph) == {"down": 2}
-    assert graph.pinned["a"] == graph.pinned["up"] == "another layer shares only part of its channels"
+    assert (
+        graph.pinned["a"] == graph.pinned["up"] == "another layer shares only part of its channels"
+    )
 
     def plain(net, x):
         c = F.max_pool2d(torch.cat([net.a(x), F.relu(net.b(x))], 1), 2)
@@ -143,12 +145,18 @@ def test_reductions_over_channels_pin_them():
 @pytest.mark.parametrize(
     ("way", "message"),
     [
-        (lambda n, x: n.b(torch.fft.fft2(n.a(x)).real), "node 'fft_fft2' .function fft_fft2.: it is"),
+        (
+            lambda n, x: n.b(torch.fft.fft2(n.a(x)).real),
+            "node 'fft_fft2' .function fft_fft2.: it is",
+        ),
         (lambda n, x: n.b(n.a(x).permute(0, 1, 3, 2)), "node 'permute' .method permute."),
         (lambda n, x: n.b(n.a(x)[:, :2].repeat(1, 2, 1, 1)), "node 'getitem' .function getitem."),
         (lambda n, x: n.b(n.a(x) + n.a.bias), "node 'a_bias' .get_attr a.bias.: a parameter"),
         (lambda n, x: n.b(torch.cat(torch.chunk(n.a(x), 2, 1), 1)), "node 'chunk'"),
-        (lambda n, x: n.b(n.a(x) - n.a(x).mean()), "node 'mean' .method mean.: it reduces over the"),
+        (
+            lambda n, x: n.b(n.a(x) - n.a(x).mean()),
+            "node 'mean' .method mean.: it reduces over the",
+        ),
         (lambda n, x: n.b(n.c(n.a(x))), "a Bilinear is not among the layers"),
         (lambda n, x: n.b(n.a(x)) if x.sum() > 0 else x, "torch.fx cannot trace it"),
     ],
@@ -180,7 +188,7 @@ def test_weights_that_are_shared_or_computed_are_refused():
     net = nn.Sequential(nn.utils.parametrizations.weight_norm(conv(1, 4)), conv(4, 2))
     with pytest.raises(ValueError, match="the weight of 0 is computed from other tensors"):
         ChannelGraph(net, (1, 4, 4))
-    with pytest.raises(ValueError, match="0.weight has no shape yet"):
+    with pytest.raises(ValueError, match=r"0\.weight has no shape yet"):
         ChannelGraph(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)), (4,))
 
 
@@ -207,14 +215,16 @@ def test_the_model_is_left_as_it_is():
 def test_the_masks_of_weights_are_those_of_the_rows_and_columns():
     net = conv_net(1, (4, 6), 3)
     graph = ChannelGraph(net, (1, 4, 4))
-    kept = Masks({"0": torch.tensor([1, 0, 1, 0]).bool(), "3": torch.tensor([0, 1, 1, 1, 0, 1]).bool()})
+    kept = Masks(
+        {"0": torch.tensor([1, 0, 1, 0]).bool(), "3": torch.tensor([0, 1, 1, 1, 0, 1]).bool()}
+    )
     masks = graph.masks(kept)
     assert masks.keys() == {"0.weight", "3.weight", "9.weight"}
     masks.validate(net)
     expected = kept["3"][:, None] & kept["0"][None]
     assert torch.equal(masks["3.weight"], expected[:, :, None, None].expand(6, 4, 3, 3))
     assert torch.equal(masks["9.weight"], kept["3"].expand(3, 6))
-    with pytest.raises(ValueError, match="kept must have a mask for each of {'0': 4, '3': 6}"):
+    with pytest.raises(ValueError, match="kept must have a mask for each of"):
         graph.flat(Masks({"0": kept["0"]}))
 
 

@@ -64,6 +64,7 @@ def skeleton(model: nn.Module) -> nn.Module:
         memo[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
     small = copy.deepcopy(model, memo).eval()
     for module in small.modules():
+        module._forward_hooks.clear()  # those of the user count, log or store
         if isinstance(module, NORMS):  # on the meta device they are decomposed, which takes long
             module.forward = _unchanged  # type: ignore[method-assign]
     return small
