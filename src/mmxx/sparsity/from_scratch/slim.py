@@ -52,11 +52,22 @@ def prune_channels(
     if not weights:
         _check_resettable(model)
     flat = graph.flat(structure.kept)
-    small = copy.deepcopy(model)
-    for name, module in small.named_modules():
+    memo: dict[int, Any] = {}  # what stays of a tensor is what is copied for it
+    sizes: dict[str, dict[str, int]] = {}
+    for name, module in model.named_modules():
         outs, ins = graph.along(name, "out"), graph.along(name, "in")
         if outs is not None:
-            _cut(module, _index(flat, outs), None if ins is None else _index(flat, ins))
+            cuts, sizes[name] = _plan(
+                module, _index(flat, outs), None if ins is None else _index(flat, ins)
+            )
+            for key, places in cuts.items():
+                tensor = getattr(module, key, None)
+                if tensor is not None:
+                    memo[id(tensor)] = _select(tensor, places)
+    small = copy.deepcopy(model, memo)
+    for name, changed in sizes.items():
+        for attribute, size in changed.items():
+            setattr(small.get_submodule(name), attribute, size)
     if not weights:
         reset(small, generator)
     return small
@@ -104,42 +115,41 @@ def _index(flat: np.ndarray, places: np.ndarray) -> Tensor:
     return torch.from_numpy(np.flatnonzero(stays(flat, places)))
 
 
-def _cut(module: Any, outs: Tensor, ins: Tensor | None) -> None:
-    """Keep some outputs and inputs of a layer; ``ins`` is None where they are the outputs."""
+_Cuts = dict[str, tuple[tuple[int, Tensor], ...]]
+
+
+def _plan(module: Any, outs: Tensor, ins: Tensor | None) -> tuple[_Cuts, dict[str, int]]:
+    """Which places stay along which axes of a layer's tensors, and its new sizes.
+
+    ``ins`` is None where the inputs are the outputs.
+    """
     if isinstance(module, (*NORMS, nn.PReLU)):
-        for key in ("weight", "bias", "running_mean", "running_var"):
-            _select(module, key, outs, 0)
-        setattr(
-            module, "num_parameters" if isinstance(module, nn.PReLU) else "num_features", len(outs)
-        )
-        return
-    _select(module, "bias", outs, 0)
+        size = "num_parameters" if isinstance(module, nn.PReLU) else "num_features"
+        keys = ("weight", "bias", "running_mean", "running_var")
+        return dict.fromkeys(keys, ((0, outs),)), {size: len(outs)}
+    bias = ((0, outs),)
     if isinstance(module, nn.Linear):
         assert ins is not None
-        _select(module, "weight", outs, 0)
-        _select(module, "weight", ins, 1)
-        module.out_features, module.in_features = len(outs), len(ins)
-        return
+        sizes = {"out_features": len(outs), "in_features": len(ins)}
+        return {"bias": bias, "weight": ((0, outs), (1, ins))}, sizes
     transposed = isinstance(module, TRANSPOSED)
     if ins is None:  # depthwise: each group of outputs has its one input
         each = module.out_channels // module.groups
-        module.groups = module.in_channels = len(outs) // each
-        module.out_channels = len(outs)
-        _select(module, "weight", outs[::each] // each if transposed else outs, 0)
-        return
+        rows = outs[::each] // each if transposed else outs
+        sizes = {"groups": len(outs) // each, "in_channels": len(outs) // each}
+        return {"bias": bias, "weight": ((0, rows),)}, {**sizes, "out_channels": len(outs)}
     if module.groups > 1:  # pinned, whole
-        return
-    _select(module, "weight", outs, 1 if transposed else 0)
-    _select(module, "weight", ins, 0 if transposed else 1)
-    module.out_channels, module.in_channels = len(outs), len(ins)
+        return {}, {}
+    weight = ((0, ins), (1, outs)) if transposed else ((0, outs), (1, ins))
+    sizes = {"out_channels": len(outs), "in_channels": len(ins)}
+    return {"bias": bias, "weight": weight}, sizes
 
 
-def _select(module: nn.Module, key: str, index: Tensor, axis: int) -> None:
-    """Keep some places of a parameter or buffer, where the module has it."""
-    tensor = getattr(module, key, None)
-    if tensor is None:
-        return
-    chosen = tensor.detach().index_select(axis, index.to(tensor.device))
+def _select(tensor: Tensor, places: tuple[tuple[int, Tensor], ...]) -> Tensor:
+    """Some places of a parameter or buffer, as a new one."""
+    chosen = tensor.detach()
+    for axis, index in places:
+        chosen = chosen.index_select(axis, index.to(tensor.device))
     if isinstance(tensor, nn.Parameter):
-        chosen = nn.Parameter(chosen, requires_grad=tensor.requires_grad)
-    setattr(module, key, chosen)
+        return nn.Parameter(chosen, requires_grad=tensor.requires_grad)
+    return chosen
