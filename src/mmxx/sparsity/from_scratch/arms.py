@@ -116,17 +116,22 @@ def learn(item: dict[str, Any]) -> dict[str, Any]:
             gate_epochs and gate_lr.
 
     Returns:
-        ``gates`` [size], ``history``, and ``accuracy`` of the trained network (None where it is
-        random).
+        ``gates`` [size], ``history``, ``accuracy`` of the trained network (None where it is
+        random), and for how many epochs it was ``trained``.
     """
     with seeded(item["seed"]):
         net = wide_net(item)
-    before = None
+    before, trained = None, 0
     if item["start"] == "pretrained":
-        fit(net, item, item["epochs"])
+        trained = len(fit(net, item, item["epochs"]))
         before = accuracy(net, item["test"])
     gates = learn_gates(net, _batches(item, 0), epochs=item["gate_epochs"], lr=item["gate_lr"])
-    return {"gates": gates.values, "history": list(gates.history), "accuracy": before}
+    return {
+        "gates": gates.values,
+        "history": list(gates.history),
+        "accuracy": before,
+        "trained": trained,
+    }
 
 
 def train(item: dict[str, Any]) -> dict[str, Any]:

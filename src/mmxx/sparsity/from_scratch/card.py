@@ -54,6 +54,19 @@ CARD = Card(
             scaled=_DIGITS,
         ),
         Claim(
+            id="burden",
+            text="Without training first, the structure is found for half the work or less.",
+            where="Abstract: greatly reduces the pre-training burden of traditional pruning",
+            paper=None,
+            bars={"quick": at_most(0.5), "full": at_most(0.5)},
+            unit="× the multiply-adds of finding a structure on a trained network",
+            scaled=(
+                "5 epochs of gates beside a training of 15; the paper has 10 beside 160. A step of "
+                "training counts three times the forward pass, a step of gates twice."
+            ),
+            sham=True,
+        ),
+        Claim(
             id="tenth-pretrained",
             text=(
                 "At a tenth of the multiply-adds structures found on random weights are better "
@@ -61,7 +74,7 @@ CARD = Card(
             ),
             where=_BETTER,
             paper=None,
-            bars={"quick": at_least(0.5), "full": at_least(0.5)},
+            bars={"full": at_least(0.5)},
             unit="points over structures from trained weights",
             scaled=_DIGITS,
             sham=True,
@@ -80,7 +93,7 @@ CARD = Card(
             text="Structures from random weights differ more from seed to seed.",
             where=_DIVERSE,
             paper=None,
-            bars={"quick": at_least(1.1), "full": at_least(1.1)},
+            bars={"full": at_least(1.1)},
             unit="× the spread of structures from trained weights",
             scaled=_DIGITS,
             sham=True,
