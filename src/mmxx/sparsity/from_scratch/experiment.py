@@ -247,14 +247,12 @@ def _show(
     run.table(task, rows, "Per cent right on the test pictures.")
     _measure(config, run, task, mean, full, structures)
 
+    taken = sorted(config.ratios)
     lines = {
-        arm: (
-            [100 * ratio for ratio in sorted(config.ratios)],
-            [mean[arm, ratio] for ratio in sorted(config.ratios)],
-        )
+        arm: ([0.0, *(100 * ratio for ratio in taken)], [full, *(mean[arm, r] for r in taken)])
         for arm in dict.fromkeys(arm for arm, ratio in arms if ratio)
     }
-    lines["full network"] = ([0.0, 100 * max(config.ratios)], [full, full])
+    lines["full network"] = ([0.0, 100 * taken[-1]], [full, full])
     run.figure(
         f"{task}-accuracy",
         figures.curves(lines, xlabel="multiply-adds taken away [%]", ylabel="test accuracy [%]"),
