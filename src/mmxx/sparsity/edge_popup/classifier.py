@@ -16,16 +16,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from mmxx.sparsity.edge_popup.edge_popup import EdgePopup
+from mmxx.sparsity.edge_popup.hidden import DivergedError
 from mmxx.sparsity.edge_popup.ticket import Ticket
 
 
 def perceptron(widths: Sequence[int]) -> nn.Sequential:
-    """Linear layers of these widths, from inputs to outputs, without biases, ReLU between.
+    """Linear layers of these widths, without biases and with ReLU between, not yet initialised.
 
     Args:
-        widths: Two or more.
+        widths: Two or more, from inputs to outputs.
 
     Example:
         >>> [tuple(p.shape) for p in perceptron((4, 8, 3)).parameters()]
@@ -33,7 +35,7 @@ def perceptron(widths: Sequence[int]) -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     for inner, outer in pairwise(widths):
-        layers += [nn.Linear(inner, outer, bias=False), nn.ReLU()]
+        layers += [skip_init(nn.Linear, inner, outer, bias=False), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -68,8 +70,9 @@ def fit_scores(
         The mean cross-entropy of each epoch; it ends early, with NaN or infinity, where training
         diverges.
     """
+    trained = list(parameters)
     optimizer = torch.optim.SGD(
-        list(parameters), lr, momentum=momentum, weight_decay=weight_decay, fused=True
+        trained, lr, momentum=momentum, weight_decay=weight_decay, fused=True
     )
     steps = epochs * math.ceil(len(inputs) / batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -78,13 +81,17 @@ def fit_scores(
     for _ in range(epochs):
         total = 0.0
         for chosen in torch.randperm(len(inputs), generator=generator).split(batch_size):
-            loss = nn.functional.cross_entropy(net(inputs[chosen]), labels[chosen])
+            try:
+                loss = nn.functional.cross_entropy(net(inputs[chosen]), labels[chosen])
+            except DivergedError:
+                return [*curve, math.nan]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             total += loss.item() * len(chosen)
-        curve.append(total / len(inputs))
+        finite = all(bool(parameter.isfinite().all()) for parameter in trained)
+        curve.append(total / len(inputs) if finite else math.nan)
         if not math.isfinite(curve[-1]):
             break
     net.eval()
@@ -93,6 +100,8 @@ def fit_scores(
 
 class EdgePopupClassifier(ClassifierMixin, BaseEstimator):
     """A classifier that is hidden in a random network: no weight is ever trained.
+
+    The layers have no biases; a column of ones after the inputs stands for them.
 
     Args:
         hidden: Widths of the hidden layers.
@@ -110,7 +119,7 @@ class EdgePopupClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: The classes, sorted.
-        network_: The network found: plain layers, float32.
+        network_: The network found, on scaled columns and a last one of ones: plain layers.
         ticket_: The same as a seed and a bit for each weight; ``ticket_.save(path)`` writes it.
         loss_curve_: Mean cross-entropy of each epoch.
         n_features_in_: Columns seen in fit.
@@ -184,7 +193,7 @@ class EdgePopupClassifier(ClassifierMixin, BaseEstimator):
             self._deviation = np.where(deviation > 0, deviation, 1.0)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         net = EdgePopup.convert(
-            perceptron((values.shape[1], *self.hidden, len(self.classes_))),
+            perceptron((values.shape[1] + 1, *self.hidden, len(self.classes_))),
             k=self.k, init=self.init, scale=self.scale, scope=self.scope, seed=seed,
         )  # fmt: skip
         self.loss_curve_ = fit_scores(
@@ -204,7 +213,8 @@ class EdgePopupClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _inputs(self, values: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(((values - self._mean) / self._deviation).astype(np.float32))
+        scaled = (values - self._mean) / self._deviation
+        return torch.from_numpy(np.pad(scaled, ((0, 0), (0, 1)), constant_values=1.0)).float()
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """The probability of each class, [n, classes].

@@ -322,8 +322,6 @@ def _shares(k: Any, names: list[str], scope: str) -> dict[str, float]:
 def _layers(model: nn.Module) -> list[str]:
     """The names of the weights that can hide, or an error that says why some cannot."""
     names = list(prunable(model))
-    if not names:
-        raise ValueError("model has no linear or convolutional layer, so no weight to choose from")
     found = [(name, m) for name, m in model.named_modules() if isinstance(m, _LAYERS)]
     parametrized = [name for name, m in found if parametrize.is_parametrized(m, "weight")]
     lazy = [name for name, m in found if is_lazy(m.weight)]
@@ -335,6 +333,8 @@ def _layers(model: nn.Module) -> list[str]:
     ):
         if which:
             raise ValueError(f"model: the weight of {', '.join(map(repr, which))} {what}")
+    if not names:
+        raise ValueError("model has no linear or convolutional layer, so no weight to choose from")
     return names
 
 

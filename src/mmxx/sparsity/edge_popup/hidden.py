@@ -13,6 +13,10 @@ from mmxx.sparsity.edge_popup.through import Sampled, Through
 RULES = ("drop", "flip", "stochastic")
 
 
+class DivergedError(ValueError):
+    """Scores hold NaN."""
+
+
 class Border:
     """What is kept of one layer, or of several that share a border.
 
@@ -51,7 +55,7 @@ class Border:
         """What is kept of each layer now.
 
         Raises:
-            ValueError: Scores hold NaN.
+            DivergedError: Scores hold NaN.
         """
         scores = [layer.scores.detach() for layer in self.layers]
         if self.rule == "stochastic":
@@ -68,7 +72,7 @@ class Border:
         """The weight of a layer as it shows, without a gradient.
 
         Raises:
-            ValueError: Scores hold NaN.
+            DivergedError: Scores hold NaN.
         """
         key = self._state()
         if key is None or key != self._key:
@@ -83,11 +87,11 @@ class Border:
         return self.k, [(t.data_ptr(), t._version, t.dtype) for t in tensors]
 
     def refuse_nan(self, scores: list[Tensor]) -> None:
-        """Raise ValueError, naming the layers whose scores hold NaN."""
+        """Raise DivergedError, naming the layers whose scores hold NaN."""
         pairs = zip(self.layers, scores, strict=True)
         bad = [layer.name for layer, s in pairs if bool(s.isnan().any())]
         if bad:
-            raise ValueError(
+            raise DivergedError(
                 f"the scores of {', '.join(bad)} hold NaN: training diverged, or a gradient did"
             )
 

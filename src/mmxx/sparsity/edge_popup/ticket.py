@@ -117,7 +117,7 @@ class Ticket:
             raise ValueError(f"{where} holds no ticket: its format is {about.get('format')!r}")
         try:
             return cls._read(json.loads(about["ticket"]), tensors)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{where} is damaged: {error}") from error
 
     @classmethod
