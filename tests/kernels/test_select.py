@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmxx.kernels import select
-from mmxx.kernels.select import keep_largest, kth_abs
+from mmxx.kernels.select import keep_largest, keep_where_largest, kth_abs
 
 TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -49,6 +49,29 @@ def test_every_count_is_kept_as_a_stable_sort_keeps_it(dtype):
         assert sum(int(m.sum()) for m in masks) == count
         for mask, wanted in zip(masks, by_sorting(tensors, count), strict=True):
             assert torch.equal(mask, wanted)
+
+
+@pytest.mark.parametrize("weights_dtype", [None, torch.float64, torch.float16])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_weights_are_kept_where_the_mask_is(dtype, weights_dtype):
+    tensors = [(t * 2).round() / 2 for t in random_tensors(dtype)]  # many ties
+    weights = [t.to(weights_dtype or dtype) for t in random_tensors(dtype, seed=4)]
+    weights[0][0, 0] = float("inf")  # times 0 it would be NaN
+    for count in range(sum(t.numel() for t in tensors) + 1):
+        kept = keep_where_largest(weights, tensors, count)
+        masks = keep_largest(tensors, count)
+        for weight, mask, found in zip(weights, masks, kept, strict=True):
+            assert found.dtype == weight.dtype
+            assert torch.equal(found, weight.masked_fill(~mask, 0.0))
+
+
+def test_strided_weights_are_kept_where_the_mask_is():
+    weight, value = random_tensors(torch.float32)[0], random_tensors(torch.float32, seed=5)[0]
+    (wanted,) = keep_where_largest(weight, value, 20)
+    strided = weight.t().contiguous().t()
+    assert not strided.is_contiguous()
+    for one, other in ((strided, value), (weight, value.t().contiguous().t())):
+        assert torch.equal(keep_where_largest(one, other, 20)[0], wanted)
 
 
 @given(
@@ -92,8 +115,11 @@ def test_parameters_are_left_as_they_are():
     weight = torch.nn.Parameter(torch.randn(5, 5, generator=torch.Generator().manual_seed(3)))
     before = weight.detach().clone()
     (mask,) = keep_largest(weight, 10)
+    (kept,) = keep_where_largest(weight, weight, 10)
     assert torch.equal(weight, before)
     assert not mask.requires_grad
+    assert not kept.requires_grad
+    assert int(kept.count_nonzero()) == 10
 
 
 @pytest.mark.parametrize("nan", [float("nan"), -float("nan")])
@@ -116,6 +142,10 @@ def test_what_does_not_fit_is_refused_in_words():
     for count in (-1, 5):
         with pytest.raises(ValueError, match="count must be 0 to 4"):
             keep_largest(tensor, count)
+        with pytest.raises(ValueError, match="count must be 0 to 4"):
+            keep_where_largest(tensor, tensor, count)
+    with pytest.raises(ValueError, match=r"weights must have the shapes .* got \(3,\) on cpu for"):
+        keep_where_largest(torch.ones(3), tensor, 1)
     with pytest.raises(ValueError, match=r"one dtype and device, got .*float32.*float64"):
         kth_abs([tensor, tensor.double()], 1)
     with pytest.raises(ValueError, match=r"floating-point tensors, got torch\.int64"):
