@@ -67,7 +67,8 @@ class _KernelRidge(BaseEstimator):
         return (X - self._shift) / self._spread / np.sqrt(X.shape[1])
 
     def _gram(self, one: Array, other: Array | None = None) -> Array:
-        return np.array(self._of(torch.tensor(one), None if other is None else torch.tensor(other)))
+        found = self._of(torch.tensor(one), None if other is None else torch.tensor(other))
+        return found.numpy().copy()
 
     def _make_kernel(self) -> infinite.Kernel:
         if not isinstance(self.depth, Integral) or self.depth < 0:
@@ -77,7 +78,12 @@ class _KernelRidge(BaseEstimator):
         if not isinstance(self.alpha, Real) or not 0 <= self.alpha < np.inf:
             raise ValueError(f"alpha must be a number of 0 or more, got {self.alpha!r}")
         make = infinite.ntk if self.kernel == "ntk" else infinite.nngp
-        return make(int(self.depth), self.act, weight_std=self.weight_std, bias_std=self.bias_std)
+        return make(
+            int(self.depth),
+            cast("infinite.Act", self.act),
+            weight_std=self.weight_std,
+            bias_std=self.bias_std,
+        )
 
 
 class NTKRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
@@ -123,7 +129,7 @@ class NTKRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
             self, cast("Any", X), cast("Any", y), dtype=np.float64, multi_output=True,
             y_numeric=True,
         )  # fmt: skip
-        self._solve(checked[0], np.asarray(checked[1], np.float64))
+        self._solve(cast("Array", checked[0]), np.asarray(checked[1], np.float64))
         return self
 
     def predict(self, X: ArrayLike) -> Array:
@@ -180,7 +186,8 @@ class NTKClassifier(ClassifierMixin, _KernelRidge):
         if len(self.classes_) < 2:
             raise ValueError(f"y must hold two classes or more, got {len(self.classes_)} class")
         self._solve(
-            checked[0], np.where(where[:, None] == np.arange(len(self.classes_)), 1.0, -1.0)
+            cast("Array", checked[0]),
+            np.where(where[:, None] == np.arange(len(self.classes_)), 1.0, -1.0),
         )
         return self
 

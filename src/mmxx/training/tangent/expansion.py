@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from mmxx.training.tangent.functional import check_model, chosen, plain_attention
+from mmxx.training.tangent.functional import (
+    Params,
+    check_model,
+    chosen,
+    load_forward_mode,
+    plain_attention,
+)
 
 
 class Taylor(nn.Module):
@@ -66,11 +72,12 @@ class Taylor(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """What the network takes, to what it returns."""
+        load_forward_mode()
         own = dict(self.base.named_parameters())
-        start = {name: own[name] for name in self.names}
+        start: Params = {name: own[name] for name in self.names}
         step = {name: value - own[name] for name, value in zip(self.names, self.theta, strict=True)}
 
-        def derivative(k: int, at: dict[str, Tensor]) -> Tensor:
+        def derivative(k: int, at: Params) -> Tensor:
             if k == 0:
                 return functional_call(self.base, at, inputs)
             return jvp(lambda p: derivative(k - 1, p), (at,), (step,))[1]

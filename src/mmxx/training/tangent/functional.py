@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Params = dict[str, Tensor]
@@ -101,6 +103,15 @@ def check_output(out: object, samples: int) -> Tensor:
             f"model must return [N] or [N, C] for N samples, got {shape} for {samples}"
         )
     return out[:, None] if out.ndim == 1 else out
+
+
+@cache
+def load_forward_mode() -> None:
+    """Let torch load its rules for derivatives forward, and keep its warning of itself quiet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        one = torch.ones(1)
+        jvp(torch.sin, (one,), (one,))
 
 
 @contextmanager

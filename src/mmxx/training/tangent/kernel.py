@@ -20,6 +20,7 @@ from mmxx.training.tangent.functional import (
     check_model,
     check_output,
     chosen,
+    load_forward_mode,
     of_sample,
     of_samples,
 )
@@ -243,6 +244,7 @@ def _derivatives(
 
 def _add_products(task: _Task, rows: Tensor, others: Tensor, block: Tensor) -> None:
     """Add a block of the kernel, column by column: a product with J of one with Jᵀ."""
+    load_forward_mode()
     left, right = of_samples(task.model, rows), of_samples(task.model, others)
     pull = vjp(right, task.values)[1]
 

@@ -145,9 +145,8 @@ def _batch_norm(layer: nn.BatchNorm2d, wanted: Wanted, inputs: Tensor, deltas: T
     normed = nn.functional.batch_norm(
         inputs, layer.running_mean, layer.running_var, eps=layer.eps, training=False
     )
-    shape = (len(inputs), 1, inputs.shape[1], -1)
-    return _elementwise(wanted, normed.reshape(shape), deltas.flatten(3).reshape(
-        *deltas.shape[:3], -1), 3)  # fmt: skip
+    normed = normed.reshape(len(inputs), 1, inputs.shape[1], -1)
+    return _elementwise(wanted, normed, deltas.reshape(*deltas.shape[:3], -1), 3)
 
 
 def _elementwise(wanted: Wanted, normed: Tensor, deltas: Tensor, over: int) -> Factor:
