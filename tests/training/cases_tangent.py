@@ -82,7 +82,7 @@ CASES: list[Case] = [
     _function(lambda: infinite.nngp(2, "erf"), _samples, "infinite.nngp"),
     Case(lambda: NTKLinear(4, 3, bias=True, generator=_generator()), _samples, "module",
          "NTKLinear"),
-    Case(lambda: Scaled(torch.tanh, 1.5), _samples, "module", "Scaled"),
+    Case(lambda: Scaled(torch.tanh, 1.5), _samples, "function", "Scaled"),
     Case(_net, _samples, "module", "ntk_mlp"),
     Case(lambda: linearize(_net()), _samples, "module", "linearize"),
     Case(lambda: taylor(_net(), 2), _samples, "module", "taylor"),

@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
 from mmxx.training.tangent import NTKLinear, Scaled, jacobian, ntk, ntk_mlp
-from mmxx.training.tangent.kernel import capture
+from mmxx.training.tangent.factors import capture
 
 F = nn.functional
 

@@ -44,7 +44,6 @@ class _KernelRidge(BaseEstimator):
 
     def _solve(self, X: Array, targets: Array) -> None:
         """Keep the samples, and what the kernel with them is multiplied by."""
-        self._of = self._make_kernel()
         self._shift, self._spread = np.zeros(X.shape[1]), np.ones(X.shape[1])
         if self.standardize:
             spread = X.std(0)
@@ -67,8 +66,10 @@ class _KernelRidge(BaseEstimator):
         return (X - self._shift) / self._spread / np.sqrt(X.shape[1])
 
     def _gram(self, one: Array, other: Array | None = None) -> Array:
-        found = self._of(torch.tensor(one), None if other is None else torch.tensor(other))
-        return found.numpy().copy()
+        found = self._make_kernel()(
+            torch.tensor(one), None if other is None else torch.tensor(other)
+        )
+        return found.numpy().copy()  # of one sample with itself it may be a view
 
     def _make_kernel(self) -> infinite.Kernel:
         if not isinstance(self.depth, Integral) or self.depth < 0:

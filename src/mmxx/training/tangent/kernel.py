@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, jvp, vjp, vmap
 
 from mmxx.training.tangent import layers
+from mmxx.training.tangent.factors import capture
 from mmxx.training.tangent.functional import (
     Params,
     check_bytes,
@@ -170,28 +171,33 @@ def _strip(item: tuple[_Task, int]) -> Tensor:
     """A row of blocks, [B, M, C, C] or [B, M]; from the diagonal on where x2 is x1."""
     task, start = item
     rows = task.x1[start : start + task.batch]
-    others = task.x1[start:] if task.x2 is None else task.x2
+    others = rows if task.x2 is None else task.x2[: task.batch]
+    own = _factors(task, rows)
+    blocks = [_block(task, rows, own, others, own if task.x2 is None else _factors(task, others))]
+    rest = task.x1[start + task.batch :] if task.x2 is None else task.x2[task.batch :]
+    parts = rest.split(task.batch) if len(rest) else ()
+    blocks += [_block(task, rows, own, part, _factors(task, part)) for part in parts]
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
+
+
+def _block(
+    task: _Task,
+    rows: Tensor,
+    own: list[layers.Factor],
+    others: Tensor,
+    theirs: list[layers.Factor],
+) -> Tensor:
+    """A block of the kernel, [B, M, C, C] or [B, M]."""
     c = task.outputs
     shape = (len(rows), len(others)) if task.single else (len(rows), c, len(others), c)
-    strip = task.values[next(iter(task.values))].new_zeros(shape)
-    own = _factors(task, rows)
-    for first in range(0, len(others), task.batch):
-        part = others[first : first + task.batch]
-        mirrored = task.x2 is None and first == 0
-        # A block of its own is contiguous, as the sums in place want it.
-        block = strip if len(part) == len(others) else strip.new_zeros(
-            (len(rows), len(part)) if task.single else (len(rows), c, len(part), c)
-        )  # fmt: skip
-        if task.method == "ntvp":
-            _add_products(task, rows, part, block)
-        else:
-            add = layers.add_trace if task.single else layers.add_full
-            for one, other in zip(own, own if mirrored else _factors(task, part), strict=True):
-                add(block, one, other)
-        if block is not strip:
-            strip[(slice(None),) * (1 if task.single else 2) + (slice(first, first + len(part)),)] \
-                = block  # fmt: skip
-    return strip / c if task.single else strip.transpose(1, 2)
+    block = next(iter(task.values.values())).new_zeros(shape)
+    if task.method == "ntvp":
+        _add_products(task, rows, others, block)
+    else:
+        add = layers.add_trace if task.single else layers.add_full
+        for one, other in zip(own, theirs, strict=True):
+            add(block, one, other)
+    return block / c if task.single else block.transpose(1, 2)
 
 
 @torch.no_grad()
@@ -202,7 +208,7 @@ def _own(item: tuple[_Task, int]) -> Tensor:
     if task.method == "ntvp":
         found = [_strip((task._replace(x1=row[None], x2=None, batch=1), 0)) for row in rows]
         return torch.stack([block[0, 0] for block in found])
-    block = task.values[next(iter(task.values))].new_zeros(len(rows), *[task.outputs] * 2)
+    block = next(iter(task.values.values())).new_zeros(len(rows), *[task.outputs] * 2)
     for factor in _factors(task, rows):
         layers.add_diagonal(block, factor)
     return block.diagonal(dim1=1, dim2=2).mean(1) if task.single else block
@@ -261,112 +267,6 @@ def _add_products(task: _Task, rows: Tensor, others: Tensor, block: Tensor) -> N
                 block[:, k // c] += row[:, k % c]
         else:
             block.flatten(2)[:, :, list(chosen_columns)] = found.permute(1, 2, 0)
-
-
-# -- factors -----------------------------------------------------------------------------------
-
-
-@torch.enable_grad()
-def capture(model: nn.Module, values: Params, x: Tensor) -> tuple[list[layers.Factor], Params]:
-    """The factors of the layers that have a rule, and the parameters that lie in none.
-
-    One run forward, one back for each output, and one to check against.
-
-    Raises:
-        RuntimeError: A factor disagrees with the gradient of the model.
-        ValueError: An input of a layer is changed in place after it.
-    """
-    live = {name: value.detach().requires_grad_() for name, value in values.items()}
-    calls: dict[nn.Module, list[tuple[Tensor, int, Tensor]]] = {}
-
-    def keep(layer: nn.Module, args: tuple[Any, ...], result: Tensor) -> Tensor:
-        calls.setdefault(layer, []).append((args[0].detach(), args[0]._version, result))
-        return result.clone()  # so that an activation that works in place leaves it as it was
-
-    owners = _owners(model, values)
-    handles = [layer.register_forward_hook(keep) for layer in owners]
-    try:
-        f = check_output(functional_call(model, live, (x,)), len(x))
-    finally:
-        for handle in handles:
-            handle.remove()
-    calls = {layer: c for layer, c in calls.items() if all(len(a) == len(x) for a, _, _ in c)}
-    _check_in_place(model, calls)
-    results = [result for some in calls.values() for _, _, result in some]
-    deltas = iter(_deltas(f, results))
-    factors = []
-    for layer, some in calls.items():
-        rule = layers.rule_of(layer)
-        assert rule is not None
-        found = [rule(layer, owners[layer], inputs, next(deltas)) for inputs, _, _ in some]
-        factors.append(layers.merged(found))
-    _check_factors(f, live, factors)
-    covered = {name for factor in factors for name in factor.names}
-    return factors, {name: value for name, value in values.items() if name not in covered}
-
-
-def _owners(model: nn.Module, values: Params) -> dict[nn.Module, layers.Wanted]:
-    """The layers with a rule, and which of their parameters are asked for."""
-    places: dict[int, int] = {}
-    for part in model.modules():
-        for value in part._parameters.values():
-            places[id(value)] = places.get(id(value), 0) + 1
-    owners: dict[nn.Module, layers.Wanted] = {}
-    for prefix, part in model.named_modules():
-        wanted = {
-            name: full
-            for name, value in part._parameters.items()
-            if (full := f"{prefix}.{name}" if prefix else name) in values
-            and places[id(value)] == 1  # tied to another layer: its gradient is not of one alone
-        }
-        if wanted and layers.rule_of(part) is not None:
-            owners[part] = wanted
-    return owners
-
-
-def _deltas(f: Tensor, results: list[Tensor]) -> list[Tensor]:
-    """The derivatives of the outputs by what layers return, [N, C, ...] each."""
-    found = [result.new_empty(len(f), f.shape[1], *result.shape[1:]) for result in results]
-    for c in range(f.shape[1] if results else 0):
-        # Samples do not depend on one another, so that the sum has the derivatives of each.
-        parts = torch.autograd.grad(
-            f[:, c].sum(), results, retain_graph=True, materialize_grads=True
-        )
-        for whole, part in zip(found, parts, strict=True):
-            whole[:, c] = part
-    return found
-
-
-def _check_in_place(
-    model: nn.Module, calls: Mapping[nn.Module, list[tuple[Tensor, int, Tensor]]]
-) -> None:
-    names = {part: name for name, part in model.named_modules()}
-    for layer, some in calls.items():
-        if any(inputs._version != version for inputs, version, _ in some):
-            raise ValueError(
-                f"model: the input of {names[layer] or type(layer).__name__} is changed in place "
-                "after it; use an operation that makes a new tensor"
-            )
-
-
-def _check_factors(f: Tensor, live: Params, factors: list[layers.Factor]) -> None:
-    """Compare with the gradient of a mixture of all outputs, layer by layer."""
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(f.shape, generator=generator).to(f)
-    found = torch.autograd.grad((weights * f).sum(), list(live.values()), materialize_grads=True)
-    true = dict(zip(live, found, strict=True))
-    total = math.sqrt(sum(float(part.square().sum()) for part in true.values()))
-    tolerance = math.sqrt(torch.finfo(f.dtype).eps)
-    for factor in factors:
-        expected = torch.cat([true[name].flatten() for name in factor.names])
-        error = float((layers.gradient(factor, weights) - expected).norm())
-        if error > tolerance * max(float(expected.norm()), 1e-3 * total):
-            raise RuntimeError(
-                f"the derivatives by {', '.join(factor.names)} are not those of its layer alone: "
-                "it is used outside of it, the samples of a batch depend on one another, or the "
-                "output is random. Use method='jacobian' in the first case; in the others there "
-                "is no tangent kernel"
-            )
 
 
 # -- arguments ---------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmxx.training.tangent.network import NTKLinear
 
+_ELEMENT = 64  # multiplications in a product of matrices that cost as much as one element by itself
 _CHUNK = 2**26  # elements of an explicit Jacobian that are in memory at once
 
 
@@ -299,7 +300,7 @@ def _written_out(one: Outer, other: Outer) -> bool:
     (n1, t1, i), (n2, t2, _) = one.inputs.shape, other.inputs.shape
     c, o = one.deltas.shape[1], one.deltas.shape[3]
     written = (n1 * t1 + n2 * t2) * c * o * i + n1 * n2 * c * c * o * i
-    pairs = n1 * n2 * t1 * t2 * (i + c * c * (o + 1))
+    pairs = n1 * n2 * t1 * t2 * (i + c * c * (o + _ELEMENT))
     return t1 * t2 > 1 and written < pairs
 
 
@@ -308,15 +309,17 @@ def _chunks(one: Outer, other: Outer) -> Iterator[tuple[Tensor, Tensor]]:
     samples = max(len(one.inputs), len(other.inputs))
     _, c, _, o = one.deltas.shape
     step = max(1, _CHUNK // max(1, samples * c * one.inputs.shape[2]))
-    for start in range(0, o, step):
+    if one.bias:
+        left = one.bias * one.deltas.sum(2)
+        yield left, left if other is one else one.bias * other.deltas.sum(2)
+    for start in range(0, o if one.weight else 0, step):
         part = slice(start, start + step)
         left = _written(one, part)
         yield left, left if other is one else _written(other, part)
 
 
 def _written(factor: Outer, part: slice) -> Tensor:
+    """The gradients by rows of the weight, [N, C, p]."""
     deltas = factor.deltas[..., part].transpose(2, 3)  # [N, C, o, T]
-    parts = [factor.bias * deltas.sum(3)] if factor.bias else []
-    if factor.weight:
-        parts.append(factor.weight * (deltas @ factor.inputs[:, None]).flatten(2))
-    return torch.cat(parts, 2)
+    n, c, o, t = deltas.shape
+    return factor.weight * (deltas.reshape(n, c * o, t) @ factor.inputs).view(n, c, -1)
