@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
 
     from mmxx.lab.run import Run
 
@@ -298,6 +299,7 @@ def _show(config: Config, run: Run, found: dict[Any, list[Any]]) -> None:
         bands={name: (widths, spread[arm][0], spread[arm][1]) for arm, name in _NAMES.items()},
         xlabel="width", ylabel="relative change of the kernel", logx=True, logy=True,
     )  # fmt: skip
+    _plain(figure, widths)
     run.figure(
         "change", figure, "How much training changes the tangent kernel; bands from least to most."
     )
@@ -305,6 +307,7 @@ def _show(config: Config, run: Run, found: dict[Any, list[Any]]) -> None:
         {name: (widths[:shown], norms[arm]) for arm, name in _NAMES.items()},
         xlabel="width", ylabel="norm of the Hessian", logx=True, logy=True,
     )  # fmt: skip
+    _plain(figure, widths[:shown])
     run.figure("hessian", figure, "The norm of the Hessian at the beginning.")
     last = widths[-1]
     curves = {}
@@ -320,7 +323,20 @@ def _show(config: Config, run: Run, found: dict[Any, list[Any]]) -> None:
         },
         xlabel="width", ylabel="difference from linearised", logx=True, logy=True,
     )  # fmt: skip
+    _plain(figure, widths)
     run.figure("linearised", figure, "Trained networks beside their linearisation, test samples.")
+
+
+def _plain(figure: Figure, widths: list[int]) -> None:
+    """Logarithmic axes with the widths themselves, and decimal numbers, at their ticks."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axes = figure.axes[0]
+    axes.set_xticks(widths, [str(width) for width in widths])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
 
 
 # -- one hidden layer --------------------------------------------------------------------------
@@ -361,6 +377,7 @@ def _one_layer(config: Config, run: Run, x: np.ndarray) -> None:
         {"norm of the Hessian": (widths, norms), "distance from the limit": (widths, errors)},
         xlabel="width", ylabel="norm, relative distance", logx=True, logy=True,
     )  # fmt: skip
+    _plain(figure, widths)
     run.figure("one-layer", figure, "One hidden layer, without training.")
     run.note(
         f"With one hidden layer the norm of the Hessian, by its closed form, falls with exponent "
