@@ -107,9 +107,10 @@ def recorded(n: int, ours: float, factor: float, calibration: float | None) -> N
         f"{COMPILED[n]:,.0f} ms; at this machine's speed {compiled:,.0f} ms, "
         f"{compiled / ours:.2f} × ours"
     )
+    scaled = there * factor
     print(
-        f"  neural-tangents 0.6.5, N = {n}, vector products, recorded, other machine: {there:,.0f} ms; "
-        f"at this machine's speed {there * factor:,.0f} ms, {there * factor / ours:.0f} × ours"
+        f"  neural-tangents 0.6.5, N = {n}, vector products, recorded, other machine: "
+        f"{there:,.0f} ms; at this machine's speed {scaled:,.0f} ms, {scaled / ours:.0f} × ours"
     )
 
 
