@@ -1,0 +1,117 @@
+"""The factors of all layers, from one run of a model forward and one back for each output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mmxx.training.tangent.functional import Params, check_output
+from mmxx.training.tangent.layers import Factor, Wanted, gradient, merged, rule_of
+
+
+@torch.enable_grad()
+def capture(model: nn.Module, values: Params, x: Tensor) -> tuple[list[Factor], Params]:
+    """The factors of the layers that have a rule, and the parameters that lie in none.
+
+    One run forward, one back for each output, and one to check against.
+
+    Raises:
+        RuntimeError: A factor disagrees with the gradient of the model.
+        ValueError: An input of a layer is changed in place after it.
+    """
+    live = {name: value.detach().requires_grad_() for name, value in values.items()}
+    calls: dict[nn.Module, list[tuple[Tensor, int, Tensor]]] = {}
+
+    def keep(layer: nn.Module, args: tuple[Any, ...], result: Tensor) -> Tensor:
+        calls.setdefault(layer, []).append((args[0].detach(), args[0]._version, result))
+        return result.clone()  # so that an activation that works in place leaves it as it was
+
+    owners = _owners(model, values)
+    handles = [layer.register_forward_hook(keep) for layer in owners]
+    try:
+        f = check_output(functional_call(model, live, (x,)), len(x))
+    finally:
+        for handle in handles:
+            handle.remove()
+    calls = {layer: c for layer, c in calls.items() if all(len(a) == len(x) for a, _, _ in c)}
+    _check_in_place(model, calls)
+    results = [result for some in calls.values() for _, _, result in some]
+    deltas = iter(_deltas(f, results))
+    factors = []
+    for layer, some in calls.items():
+        rule = rule_of(layer)
+        assert rule is not None
+        found = [rule(layer, owners[layer], inputs, next(deltas)) for inputs, _, _ in some]
+        factors.append(merged(found))
+    _check_factors(f, live, factors)
+    covered = {name for factor in factors for name in factor.names}
+    return factors, {name: value for name, value in values.items() if name not in covered}
+
+
+def _owners(model: nn.Module, values: Params) -> dict[nn.Module, Wanted]:
+    """The layers with a rule, and which of their parameters are asked for."""
+    places: dict[int, int] = {}
+    for part in model.modules():
+        for value in part._parameters.values():
+            places[id(value)] = places.get(id(value), 0) + 1
+    owners: dict[nn.Module, Wanted] = {}
+    for prefix, part in model.named_modules():
+        wanted = {
+            name: full
+            for name, value in part._parameters.items()
+            if (full := f"{prefix}.{name}" if prefix else name) in values
+            and places[id(value)] == 1  # tied to another layer: its gradient is not of one alone
+        }
+        if wanted and rule_of(part) is not None:
+            owners[part] = wanted
+    return owners
+
+
+def _deltas(f: Tensor, results: list[Tensor]) -> list[Tensor]:
+    """The derivatives of the outputs by what layers return, [N, C, ...] each."""
+    found = [result.new_empty(len(f), f.shape[1], *result.shape[1:]) for result in results]
+    for c in range(f.shape[1] if results else 0):
+        # Samples do not depend on one another, so that the sum has the derivatives of each.
+        parts = torch.autograd.grad(
+            f[:, c].sum(), results, retain_graph=True, materialize_grads=True
+        )
+        for whole, part in zip(found, parts, strict=True):
+            whole[:, c] = part
+    return found
+
+
+def _check_in_place(
+    model: nn.Module, calls: Mapping[nn.Module, list[tuple[Tensor, int, Tensor]]]
+) -> None:
+    names = {part: name for name, part in model.named_modules()}
+    for layer, some in calls.items():
+        if any(inputs._version != version for inputs, version, _ in some):
+            raise ValueError(
+                f"model: the input of {names[layer] or type(layer).__name__} is changed in place "
+                "after it; use an operation that makes a new tensor"
+            )
+
+
+def _check_factors(f: Tensor, live: Params, factors: list[Factor]) -> None:
+    """Compare with the gradient of a mixture of all outputs, layer by layer."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(f.shape, generator=generator).to(f)
+    found = torch.autograd.grad((weights * f).sum(), list(live.values()), materialize_grads=True)
+    true = dict(zip(live, found, strict=True))
+    total = math.sqrt(sum(float(part.square().sum()) for part in true.values()))
+    tolerance = math.sqrt(torch.finfo(f.dtype).eps)
+    for factor in factors:
+        expected = torch.cat([true[name].flatten() for name in factor.names])
+        error = float((gradient(factor, weights) - expected).norm())
+        if error > tolerance * max(float(expected.norm()), 1e-3 * total):
+            raise RuntimeError(
+                f"the derivatives by {', '.join(factor.names)} are not those of its layer alone: "
+                "it is used outside of it, the samples of a batch depend on one another, or the "
+                "output is random. Use method='jacobian' in the first case; in the others there "
+                "is no tangent kernel"
+            )
