@@ -92,37 +92,42 @@ def two_phases(x, even, odd, shift, least, cap, carry, zero, base):
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def powers_at_random(x, out, least, cap, key, base):
+def powers_at_random(x, floats, out, least, smallest, cap, key, base):
     """Round the bits ``x`` up or down to powers of 2 with the probability that keeps the mean.
 
-    The noise is a hash of ``key`` and of the element's place. ``least`` are the bits of the
-    smallest power; a smaller magnitude becomes it or 0. Otherwise as `powers`, unscaled.
+    The noise is a hash of ``key`` and of the element's place. ``floats`` is the memory of ``x``
+    as float32, ``least`` are the bits of ``smallest``, the smallest power: what is smaller
+    becomes it or 0. Otherwise as `powers`, unscaled.
     """
     peak, lost, over = np.int32(0), 0, 0
-    floats = np.empty(1, np.float32)
-    bits_of = floats.view(np.int32)
-    bits_of[0] = least
-    smallest = floats[0]
-    for i in range(x.size):
-        noise = np.uint32(np.uint32(np.uint32(i) * np.uint32(0x9E3779B1)) + key)
-        noise = np.uint32((noise ^ (noise >> np.uint32(16))) * np.uint32(0x85EBCA6B))
-        noise = np.uint32((noise ^ (noise >> np.uint32(13))) * np.uint32(0xC2B2AE35))
-        noise = np.uint32(noise ^ (noise >> np.uint32(16)))
-        drawn = np.int32(noise >> np.uint32(9))  # 23 bits, as many as a mantissa has
-        bits = x[i]
-        size = np.int32(bits & _ABS)
-        peak = max(peak, size)
-        scaled = min(size, cap)
-        bits_of[0] = scaled
-        over += np.int64(floats[0] > 64 * smallest)
-        if scaled < least:
-            kept = floats[0] * np.float32(8388608.0) > np.float32(drawn) * smallest
-            value = least if kept else _ZERO
-            lost += np.int64(not kept and size != _ZERO)
-        else:
+    most = np.int32(least + (6 << 23))
+    for start in range(0, x.size, _BLOCK):
+        low, high = np.int32(0), np.int32(0)
+        first = np.uint32(start)
+        piece, to = x[start : start + _BLOCK], out[start : start + _BLOCK]
+        values = floats[start : start + _BLOCK]
+        for i in range(piece.size):
+            noise = np.uint32(np.uint32(np.uint32(i) + first) * np.uint32(0x9E3779B1))
+            noise = np.uint32(noise + key)
+            noise = np.uint32(np.uint32(noise ^ (noise >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+            noise = np.uint32(np.uint32(noise ^ (noise >> np.uint32(13))) * np.uint32(0xC2B2AE35))
+            noise = np.uint32(noise ^ (noise >> np.uint32(16)))
+            drawn = np.int32(noise >> np.uint32(9))  # 23 bits, as many as a mantissa has
+            bits = piece[i]
+            size = np.int32(bits & _ABS)
+            peak = max(peak, size)
+            scaled = min(size, cap)
+            high = np.int32(high + np.int32(scaled > most))
+            wanted = np.float32(np.abs(values[i]) * np.float32(8388608.0))
+            kept = wanted > np.float32(np.float32(drawn) * smallest)
+            small = scaled < least
+            low = np.int32(low + np.int32(small & (not kept) & (size != _ZERO)))
             code = np.int32(np.int32(np.int32(scaled + drawn) >> _EXPONENT) - base)
-            value = np.int32(np.int32(min(code, _TOP) + base) << _EXPONENT)
-        out[i] = np.int32(value | np.int32(bits & _SIGN))
+            inside = np.int32(np.int32(min(code, _TOP) + base) << _EXPONENT)
+            below = least if kept else _ZERO
+            to[i] = np.int32((below if small else inside) | np.int32(bits & _SIGN))
+        lost += low
+        over += high
     return peak, lost, over
 
 

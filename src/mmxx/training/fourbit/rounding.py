@@ -169,8 +169,10 @@ def powers_at_random(x: Tensor, form: Powers, scale: float, key: int) -> Rounded
         least = np.float32(smallest).view(np.int32)
         peak, lost, over = kernels.powers_at_random(
             flat(scaled).view(np.int32),
+            flat(scaled),
             flat(out).view(np.int32),
             least,
+            np.float32(smallest),
             np.int32(137 << 23),
             np.uint32(key),
             np.int32(form.base(127)),
