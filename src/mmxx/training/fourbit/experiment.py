@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from mmxx.lab.run import Run
 
 Arm = Literal[
@@ -211,10 +213,13 @@ def _show(
     run.figure("loss", figure, "The loss of every arm, smoothed, mean over seeds.")
     ours = found["4-bit"][0]
     if ours["scales"] and ours["layers"]:
-        steps = np.linspace(0, len(ours["curve"]), len(ours["scales"]), endpoint=False)
-        scales = np.array(ours["scales"]).T
-        lines = {label: (steps, s) for label, s in zip(ours["layers"], scales, strict=True)}
-        figure = figures.curves(lines, xlabel="step", ylabel="exponent of the scale")
+        scales = np.array(ours["scales"], float).T
+        figure = figures.heatmap(
+            scales, xlabel="step", ylabel="layer", title="exponent of a layer's scale"
+        )
+        every = max(1, len(ours["curve"]) // scales.shape[1])
+        places = range(0, scales.shape[1], max(1, scales.shape[1] // 6))
+        _label(figure, places, [str(every * place) for place in places], ours["layers"])
         run.figure("scales", figure, "GradScale: two to this power multiplies a layer's gradient.")
     if ours["quality"]:
         _show_quality(run, ours["quality"])
@@ -228,18 +233,17 @@ def _show_quality(run: Run, quality: dict[str, list[dict[str, Any]]]) -> None:
     from mmxx.training.fourbit.tracing import LOWEST
 
     ours, single = quality["4-bit"], quality["one phase"]
-    run.table(
-        "gradients",
-        [
-            {"layer": row["layer"]}
-            | {name: round(rows[i]["cosine"], 4) for name, rows in quality.items()}
-            | {f"% 0, {name}": round(100 * rows[i]["underflow"], 1)
-               for name, rows in quality.items()}
+    for name, caption, of in (
+        ("gradients", "Cosine of each weight's gradient with that of FP32, on one batch after "
+         "training.", lambda row: round(row["cosine"], 4)),
+        ("underflow", "How many per cent of each layer's gradient became 0, on the same batch.",
+         lambda row: round(100 * row["underflow"], 1)),
+    ):  # fmt: skip
+        rows = [
+            {"layer": row["layer"]} | {arm: of(rows[i]) for arm, rows in quality.items()}
             for i, row in enumerate(ours)
-        ],
-        "Cosine of each weight's gradient with that of FP32, and how much of the layer's gradient "
-        "became 0, on one batch after training.",
-    )  # fmt: skip
+        ]
+        run.table(name, rows, caption)
     run.table(
         "bias",
         [
@@ -253,18 +257,24 @@ def _show_quality(run: Run, quality: dict[str, list[dict[str, Any]]]) -> None:
     )  # fmt: skip
     counts = np.array([row["histogram"] for row in ours], float)
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    seen = np.flatnonzero(counts.sum(0))
+    seen = np.flatnonzero(shares.max(0) >= 0.1)
     first, last = (seen[0], seen[-1] + 1) if len(seen) else (0, 1)
     figure = figures.heatmap(
         shares[:, first:last], xlabel="exponent of 2 of the gradient's numbers", ylabel="layer",
         title="per cent of a layer's numbers",
     )  # fmt: skip
-    axes = figure.axes[0]
-    places = np.arange(0, last - first, max(1, (last - first) // 8))
-    axes.set_xticks(places, [str(int(p) + first + LOWEST) for p in places])
-    axes.set_yticks(range(len(ours)), [row["layer"] for row in ours])
-    for text in list(axes.texts):
-        text.remove()
+    places = range(0, last - first, max(1, (last - first) // 8))
+    labels = [str(place + first + LOWEST) for place in places]
+    _label(figure, places, labels, [row["layer"] for row in ours])
     run.figure(
         "exponents", figure, "Each layer's gradient spans many powers of two, and lies elsewhere."
     )
+
+
+def _label(figure: Figure, places: range, labels: list[str], layers: list[str]) -> None:
+    """Name columns and rows of a heatmap; its cells are told by colour alone."""
+    axes = figure.axes[0]
+    axes.set_xticks(places, labels)
+    axes.set_yticks(range(len(layers)), layers)
+    for text in list(axes.texts):
+        text.remove()
