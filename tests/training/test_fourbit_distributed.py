@@ -1,0 +1,111 @@
+"""Four-bit training on two processes ends where one process does, once they share their scales."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmxx.training.fourbit import Recipe, convert, pact_parameters, synchronise_scales
+from mmxx.training.fourbit.conversion import layers_of
+
+STEPS = 25
+
+
+def network():
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 12), torch.nn.ReLU(),
+        torch.nn.Linear(12, 3),
+    )  # fmt: skip
+    with torch.no_grad():
+        for param in model.parameters():
+            param.copy_(torch.randn(param.shape, generator=generator) * 0.5)
+    model.double()
+    # A learned clipping value: statistics of a batch would differ from rank to rank.
+    convert(model, Recipe(activations="pact", pact_alpha=3.0), skip=("first",))
+    return model
+
+
+def batch(step):
+    inputs = torch.cos(torch.arange(48.0, dtype=torch.float64).view(8, 6) * (step + 1))
+    return inputs, inputs[:, :3] * 2
+
+
+def train(model, part=slice(None)):
+    """Gradients grow and shrink on the way, so that the scales have to move."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    for step in range(-1, STEPS):
+        inputs, targets = (tensor[part] for tensor in batch(step % 5))
+        optimizer.zero_grad()
+        size = 1.3 ** min(step, STEPS - step)
+        loss = (model(inputs) - targets).square().mean() * size
+        loss.backward()
+        synchronise_scales(model)
+        if step >= 0:  # the first gradient of each rank sets its own scale
+            optimizer.param_groups[0]["lr"] = 0.02 / size
+            optimizer.step()
+
+
+def on_one_rank(rank, world, folder):
+    import torch.distributed as dist
+
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world
+    )
+    model = network()
+    wrapped = torch.nn.parallel.DistributedDataParallel(model)
+    train(wrapped, slice(rank * 8 // world, (rank + 1) * 8 // world))
+    torch.save(model.state_dict(), folder / f"rank-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two processes of this file, each a rank."""
+    if not torch.distributed.is_available():
+        pytest.skip("torch was built without torch.distributed")
+    place = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), "2", str(place)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        _, errors = rank.communicate(timeout=180)
+        assert rank.returncode == 0, errors[-2000:]
+    return place
+
+
+def test_two_ranks_end_where_one_process_does(folder):
+    alone = network()
+    started = [float(alpha) for alpha in map(torch.Tensor.detach, pact_parameters(alone))]
+    train(alone)
+    assert [float(alpha) for alpha in map(torch.Tensor.detach, pact_parameters(alone))] != started
+    saved = torch.load(folder / "rank-0.pt", weights_only=True)
+    for name, param in alone.named_parameters():
+        assert (saved[name] - param).abs().max() < 1e-10, name
+    for name, layer in layers_of(alone):
+        # the mean over half a batch has gradients twice as large
+        assert int(saved[f"{name}.grad_exponent"]) == int(layer.grad_exponent) - 1
+
+
+def test_all_ranks_have_one_scale(folder):
+    first, second = (torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2))
+    exponents = [name for name in first if name.endswith("grad_exponent")]
+    assert len(exponents) == 2
+    for name in exponents:
+        assert torch.equal(first[name], second[name])
+
+
+if __name__ == "__main__":
+    on_one_rank(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
