@@ -27,8 +27,8 @@ def subset_sum(
 
     Args:
         w: Targets, of any shape.
-        a: What they choose from: [n] for all alike, or ``[*shape, n]`` where ``shape`` broadcasts to
-            that of ``w``. Targets that share their numbers (an axis of 1) are found much faster.
+        a: What they choose from: [n] for all alike, or ``[*shape, n]`` where ``shape`` broadcasts
+            to that of ``w``. Targets that share their numbers (an axis of 1) are found much faster.
         tol: End the search for a target once its error is this or less; 0 finds the optimum.
         max_items: Choose at most so many numbers; None chooses any number.
 
