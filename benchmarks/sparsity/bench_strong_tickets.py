@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print seconds for the whole network, and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="a safetensors file of linear layers")
-    parser.add_argument("--instances", type=int, default=10, help="weights that the peers solve")
+    parser.add_argument("--instances", type=int, default=4, help="weights that the peers solve")
     parser.add_argument("--turns", type=int, default=2, help="of ours; the least counts")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)

@@ -54,14 +54,14 @@ def golden_decomposition(
 
     Args:
         w: Targets, of any shape, of magnitude ``scale`` at most.
-        b: Random numbers, [n] or [*w.shape, n], of either sign. The first in each bin counts;
+        b: Random numbers, [n] or ``[*w.shape, n]``, of either sign. The first in each bin counts;
             those of the other sign than the target are passed over. A bin may be empty: the
             error is then what it is.
         bins: k.
         scale: s.
 
     Returns:
-        The choice, bool [*w.shape, n], and the absolute errors, float64 [*w.shape].
+        The choice, bool ``[*w.shape, n]``, and the absolute errors, float64 ``[*w.shape]``.
 
     Raises:
         ValueError: Something is not finite, a target exceeds ``scale``, or a shape does not fit.

@@ -112,7 +112,7 @@ class RandomLayer(nn.Module):
         self.register_buffer("bias_mask", torch.zeros(number, bias_count, dtype=torch.bool))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output: [N, in] to [N, out], or [N, in, *space] to [N, out, *space]."""
+        """The layer's output for [N, in] or ``[N, in, *space]``: [N, out, ...]."""
         form = self.form
         units = x.index_select(1, self.get_buffer("unit_input"))
         if self.law.name != "row":
@@ -217,7 +217,7 @@ class RandomNet(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The network's output for [N, in] or [N, in, *space]."""
+        """The network's output for [N, in] or ``[N, in, *space]``."""
         return self.layers(x)
 
     def random_layers(self) -> dict[str, RandomLayer]:

@@ -27,13 +27,13 @@ def subset_sum(
 
     Args:
         w: Targets, of any shape.
-        a: What they choose from: [n] for all alike, or [*shape, n] where ``shape`` broadcasts to
-            that of ``w``. Targets that share their numbers (an axis of 1) are found much faster.
+        a: What they choose from: [n] for all alike, or ``[*shape, n]`` where ``shape`` broadcasts
+            to that of ``w``. Targets that share their numbers (an axis of 1) are found much faster.
         tol: End the search for a target once its error is this or less; 0 finds the optimum.
         max_items: Choose at most so many numbers; None chooses any number.
 
     Returns:
-        The choice, bool [*w.shape, n], and the absolute errors, float64 [*w.shape].
+        The choice, bool ``[*w.shape, n]``, and the absolute errors, float64 ``[*w.shape]``.
 
     Raises:
         ValueError: Something is not finite, ``a`` does not broadcast, n exceeds 44, ``tol`` or
@@ -72,7 +72,7 @@ def solve(
 
 
 def unpack(codes: np.ndarray, n: int) -> np.ndarray:
-    """The lowest n bits of each code: bool [*codes.shape, n]."""
+    """The lowest n bits of each code: bool ``[*codes.shape, n]``."""
     return (codes[..., None] >> np.arange(n) & 1).astype(bool)
 
 
