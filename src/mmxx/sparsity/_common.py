@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 _PRUNABLE = (
@@ -181,9 +181,13 @@ class Masks(Mapping[str, Tensor]):
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file of one bit a weight."""
+        Path(path).write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
         packed = {n: np.packbits(m.cpu().numpy().reshape(-1)) for n, m in self.items()}
         shapes = json.dumps({name: list(mask.shape) for name, mask in self.items()})
-        save_file(packed, path, metadata={"format": _FORMAT, "shapes": shapes})
+        return save(packed, metadata={"format": _FORMAT, "shapes": shapes})
 
     @classmethod
     def load(cls, path: str | Path) -> Masks:
