@@ -111,7 +111,8 @@ def test_other_files_are_refused(tmp_path):
     save_file({"a": torch.ones(2)}, path)
     with pytest.raises(ValueError, match="holds no masks"):
         Masks.load(path)
-    save_file({"a": torch.ones(2)}, path, {"format": "mmxx-masks-1", "shapes": '{"a": [99]}'})
+    about = '{"format": "mmxx-masks-1", "shapes": {"a": [99]}}'
+    save_file({"a": torch.ones(2)}, path, {"masks": about})
     with pytest.raises(ValueError, match=r"'a' has not the bits of shape \[99\]"):
         Masks.load(path)
 
