@@ -83,5 +83,6 @@ def linear_barrier(
         between.load_state_dict(other if place == 1 else mixed)
         if prepare is not None and 0 < place < 1:
             prepare(between)
-        losses.append(float(loss_fn(between)))
+        with torch.no_grad():
+            losses.append(float(loss_fn(between)))
     return Barrier(places, tuple(losses))

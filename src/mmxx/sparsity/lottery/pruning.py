@@ -62,23 +62,24 @@ def prune(
         raise ValueError(f"min_per_unit must be 0 or more, got {min_per_unit}")
     _check_scores(scores, masks)
     new = {name: torch.zeros_like(mask) for name, mask in masks.items()}
-    groups = [[name] for name in masks] if scope == "layer" else [list(masks)]
-    for names in groups:
+    for names in [[name] for name in masks] if scope == "layer" else [list(masks)]:
         for replica in [None] if replicas is None else range(replicas):
-            parts = [
-                (x if replica is None else x[replica])
+            picked, kept, into = (
+                [mapping[name] if replica is None else mapping[name][replica] for name in names]
                 for mapping in (scores, masks, new)
-                for x in (mapping[name] for name in names)
-            ]
-            count = len(names)
-            part_scores, kept, into = parts[:count], parts[count : 2 * count], parts[2 * count :]
-            left = sum(int(mask.sum()) for mask in kept)
-            number = (
-                round(rates[names[0]] * left)
-                if scope == "layer"
-                else math.ceil(rates[names[0]] * left)
             )
-            _drop(part_scores, kept, into, number, min_per_unit)
+            left = sum(int(mask.count_nonzero()) for mask in kept)
+            share = rates[names[0]] * left
+            number = round(share) if scope == "layer" else math.ceil(share)
+            try:
+                _drop(picked, kept, into, number, min_per_unit)
+            except ValueError as error:
+                wrong = [name for name in names if bool(scores[name].isnan().any())]
+                raise ValueError(
+                    f"the score of {', '.join(wrong)} holds NaN: did the training diverge?"
+                    if wrong
+                    else str(error)
+                ) from error
     _warn_of_empty(new, masks)
     return Masks(new)
 
@@ -97,15 +98,24 @@ def _drop(
         free = [k & ~s for k, s in zip(kept, safe, strict=True)]
         for place, mask in zip(into, safe, strict=True):
             place.copy_(mask)
-    # Only what is kept takes part: a dropped weight is 0, and so may a kept one be.
-    flat = [s if bool(f.all()) else s[f] for s, f in zip(scores, free, strict=True)]
-    count = sum(part.numel() for part in flat)
-    chosen = keep_largest(flat, max(count - number, 0))
-    for place, mask, part in zip(into, free, chosen, strict=True):
-        if part.shape == mask.shape and bool(mask.all()):
-            place.copy_(part)
-        else:
-            place[mask] = part
+    # Only what is kept takes part: the others count as 0, and go first.
+    full = [bool(mask.all()) for mask in free]
+    alike = [
+        score.detach() if whole else torch.where(mask, score.detach(), 0.0)
+        for score, mask, whole in zip(scores, free, full, strict=True)
+    ]
+    count = sum(int(mask.count_nonzero()) for mask in free)
+    chosen = keep_largest(alike, max(count - number, 0))
+    if any(bool((new & ~mask).any()) for new, mask in zip(chosen, free, strict=True)):
+        # some that are kept are 0 as well, and must not be taken for those that are not
+        left = [score[mask] for score, mask in zip(scores, free, strict=True)]
+        chosen = [torch.zeros_like(mask) for mask in free]
+        for new, mask, some in zip(
+            chosen, free, keep_largest(left, max(count - number, 0)), strict=True
+        ):
+            new[mask] = some
+    for place, new in zip(into, chosen, strict=True):
+        place |= new
 
 
 def _strongest(scores: Tensor, kept: Tensor, count: int) -> Tensor:
@@ -148,8 +158,6 @@ def _check_scores(scores: Mapping[str, Tensor], masks: Masks) -> None:
                 f"the score of {name} has shape {tuple(scores[name].shape)}, its mask "
                 f"{tuple(mask.shape)}"
             )
-        if bool(scores[name].isnan().any()):
-            raise ValueError(f"the score of {name} holds NaN: did the training diverge?")
 
 
 def _warn_of_empty(new: Mapping[str, Tensor], before: Masks) -> None:
