@@ -75,13 +75,18 @@ def test_only_the_convolutional_network(tmp_path):
 
 
 @pytest.mark.skipif("MMXX_DATA" not in os.environ, reason="MMXX_DATA names no folder of real data")
-@pytest.mark.parametrize("path", ["mnist/t10k-images-idx3-ubyte.gz", "cifar10/test.npz"])
-def test_real_pictures(tmp_path, path):
+@pytest.mark.parametrize(
+    ("path", "inputs", "least"),
+    [("mnist/t10k-images-idx3-ubyte.gz", 28 * 28, 15), ("cifar10/test.npz", 32 * 32 * 3, 0)],
+)
+def test_real_pictures(tmp_path, path, inputs, least):
     data = Path(os.environ["MMXX_DATA"]) / path
     config = replace(
         experiment.TINY, data=data, seeds=1, levels=1, barriers=False, net="lenet", batch=600
     )
     lines = measured(tmp_path / "run", config)
     assert {line["verdict"] for line in lines.values()} == {"not measured"}
-    rows = table(tmp_path / "run", "levels")
-    assert float(rows[0]["ticket"]) > 15
+    assert float(table(tmp_path / "run", "levels")[0]["ticket"]) > least
+    masks = Masks.load(tmp_path / "run" / "artifacts" / "masks-level-1.safetensors")
+    assert masks["0.weight"].shape == (12, inputs)
+    assert masks["0.weight"].sum() == 12 * inputs - round(0.2 * 12 * inputs)

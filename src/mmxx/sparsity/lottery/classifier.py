@@ -139,7 +139,8 @@ class LotteryTicketClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of each row of X [m, columns]."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)  # first: it says so where nothing was fitted
+        return self.classes_[best]
 
     def _check_parameters(self) -> None:
         hidden = list(self.hidden) if isinstance(self.hidden, Iterable) else []

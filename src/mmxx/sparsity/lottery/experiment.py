@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mmxx.lab.run import Run
     from mmxx.sparsity.lottery.tickets import LotteryTicket
 
-_ARMS = {"ticket": "ticket", "reinit": "same mask, new weights", "shuffle_layer": "shuffled mask"}
+_ARMS = {"ticket": "ticket", "reinit": "new weights", "shuffle_layer": "shuffled mask"}
 # claims about one density: the share of weights that is kept, and the level's may differ so much
 _DENSITIES = {0.139: ("matches-dense", "beats-new-weights", "learns-faster"),
               0.039: ("small-ticket",), 0.021: ("smallest-ticket",)}  # fmt: skip
@@ -265,6 +265,7 @@ def _show(
             row[f"{label}, epoch {config.early}"] = early and round(float(early), 2)
         rows.append(row)
     caption = f"Per cent right on the test pictures, at the end and after epoch {config.early}."
+    caption += " New weights stand in the ticket's mask; in a shuffled mask stand the ticket's own."
     run.table("levels", rows, f"{caption} Means of {config.seeds} networks.")
 
     for name, early in (("accuracy", False), ("early", True)):
@@ -299,7 +300,8 @@ def _show(
 
     first = next(iter(lottery.tickets[0].masks))
     pictures = []
-    for level in sorted({0, len(densities) // 3, 2 * len(densities) // 3, len(densities) - 1}):
+    last = len(densities) - 1
+    for level in sorted({-(-last // 3), -(-2 * last // 3), last}):
         kept = lottery.tickets[level].masks[first][0].double().mean(0)
         image = kept.view(*shape, -1).mean(2).numpy()
         pictures.append((f"{densities[level]:.1f} %", image / max(image.max(), 1e-12)))
