@@ -111,7 +111,8 @@ def test_other_files_are_refused(tmp_path):
     save_file({"a": torch.ones(2)}, path)
     with pytest.raises(ValueError, match="holds no masks"):
         Masks.load(path)
-    save_file({"a": torch.ones(2)}, path, {"format": "mmxx-masks-1", "shapes": '{"a": [99]}'})
+    about = '{"format": "mmxx-masks-1", "shapes": {"a": [99]}}'
+    save_file({"a": torch.ones(2)}, path, {"masks": about})
     with pytest.raises(ValueError, match=r"'a' has not the bits of shape \[99\]"):
         Masks.load(path)
 
@@ -129,3 +130,11 @@ def test_only_bool_tensors_are_masks():
         Masks({"a": torch.ones(3)})
     with pytest.raises(ValueError, match="mode must be 'layerwise' or 'global', got 'rows'"):
         random_masks(network()).randomise(0, "rows")
+
+
+def test_bytes_are_those_of_the_file(tmp_path):
+    masks = random_masks(network())
+    masks.save(tmp_path / "m.safetensors")
+    assert masks.to_bytes() == (tmp_path / "m.safetensors").read_bytes()
+    (tmp_path / "other.safetensors").write_bytes(masks.to_bytes())
+    assert Masks.load(tmp_path / "other.safetensors") == masks

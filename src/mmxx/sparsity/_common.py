@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 _PRUNABLE = (
@@ -181,9 +181,15 @@ class Masks(Mapping[str, Tensor]):
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file of one bit a weight."""
+        Path(path).write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that `save` writes."""
         packed = {n: np.packbits(m.cpu().numpy().reshape(-1)) for n, m in self.items()}
-        shapes = json.dumps({name: list(mask.shape) for name, mask in self.items()})
-        save_file(packed, path, metadata={"format": _FORMAT, "shapes": shapes})
+        shapes = {name: list(mask.shape) for name, mask in self.items()}
+        # one entry: safetensors writes several in another order each time
+        about = json.dumps({"format": _FORMAT, "shapes": shapes})
+        return save(packed, metadata={"masks": about})
 
     @classmethod
     def load(cls, path: str | Path) -> Masks:
@@ -194,13 +200,13 @@ class Masks(Mapping[str, Tensor]):
         """
         try:
             with safe_open(path, framework="numpy") as file:
-                about = file.metadata() or {}
+                about = json.loads((file.metadata() or {}).get("masks", "{}"))
                 packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+        except (SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no safetensors file: {error}") from error
         if about.get("format") != _FORMAT:
             raise ValueError(f"{path} holds no masks: its format is {about.get('format')!r}")
-        shapes: dict[str, list[int]] = json.loads(about.get("shapes", "{}"))
+        shapes: dict[str, list[int]] = about["shapes"]
         masks = {}
         for name, shape in shapes.items():
             size = int(np.prod(shape))
