@@ -2,13 +2,12 @@
 
 Everything takes turns in one process; the least CPU time of each counts, and the ratios. The
 reference sorts the scores of each layer in every forward, as the authors' code does; torch's
-kthvalue is what their notes advise. torchao's SupermaskLinear takes part where it is installed.
+kthvalue is what their notes advise.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import itertools
 import tempfile
 import time
@@ -141,15 +140,6 @@ def competitors() -> dict[str, nn.Module]:
         reference[index].weight.requires_grad_(False)
         parametrize(reference[index], "weight", Subnet(scores.detach().clone()))
     found["edge-popup by sorting"] = reference
-    try:
-        supermask: Any = importlib.import_module("torchao.sparsity").SupermaskLinear
-    except (ImportError, AttributeError):
-        print("torchao is not installed: its SupermaskLinear is left out (pip install torchao)")
-        return found
-    peer = model()
-    for index in linear:
-        peer[index] = supermask.from_linear(peer[index], sparsity_level=1 - K, blocksize=1)
-    found["torchao SupermaskLinear"] = peer
     return found
 
 
