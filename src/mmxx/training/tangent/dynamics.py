@@ -79,7 +79,7 @@ def training_outputs(
         cross_outputs: $f_0$ at the other samples, [M] or [M, C].
 
     Returns:
-        [T, *outputs.shape], or [T, *cross_outputs.shape].
+        [T, N] or [T, N, C]; with ``cross`` [T, M] or [T, M, C].
 
     Raises:
         ValueError: Shapes do not fit, or lr is not above 0.

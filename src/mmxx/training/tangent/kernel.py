@@ -132,7 +132,7 @@ def jacobian(
         params: Values by name, as in `ntk`.
 
     Returns:
-        For each parameter [N, C, *its shape].
+        For each parameter its shape behind [N, C].
 
     Raises:
         TypeError, ValueError: As in `ntk`.
