@@ -31,7 +31,7 @@ CARD = Card(
         Claim(
             id="hessian-shrinks",
             text="With a linear output the norm of the Hessian falls as $1/\\sqrt m$.",
-            where="Theorem 3.2: $\\tilde O(1/\\sqrt m)$",
+            where="The theorem on networks with a linear output: $\\tilde O(1/\\sqrt m)$",
             paper=-0.5,
             bars={"quick": between(-0.6, -0.35), "full": between(-0.6, -0.35)},
             unit="exponent of the width",
@@ -41,7 +41,7 @@ CARD = Card(
         Claim(
             id="kernel-constant",
             text="With a linear output the change of the kernel in training falls with the width.",
-            where="Section 3: the change is at most of the order of the Hessian's norm",
+            where="The bound of the kernel's change in a ball by the Hessian's norm",
             paper=None,
             bars={"quick": at_most(-0.4), "full": at_most(-0.4)},
             unit="exponent of the width",
@@ -51,7 +51,7 @@ CARD = Card(
         Claim(
             id="tanh-flat",
             text="With a non-linear output the change does not fall with the width.",
-            where="Section 4: networks with a non-linear output layer",
+            where="Abstract: not constant when the last layer is non-linear",
             paper=None,
             bars={"quick": at_most(0.2), "full": at_most(0.2)},
             unit="absolute exponent of the width, tanh output",
@@ -60,7 +60,7 @@ CARD = Card(
         Claim(
             id="tanh-changes",
             text="With a non-linear output the kernel of a wide network changes much.",
-            where="Section 4: networks with a non-linear output layer",
+            where="Abstract: not constant when the last layer is non-linear",
             paper=None,
             bars={"quick": at_least(0.5), "full": at_least(0.5)},
             unit="relative change at width 1024, tanh output",
@@ -69,7 +69,7 @@ CARD = Card(
         Claim(
             id="bottleneck-flat",
             text="With a narrow layer the change does not fall with the width.",
-            where="Section 4: networks with a bottleneck",
+            where="The part on networks with a bottleneck",
             paper=None,
             bars={"quick": at_most(0.2), "full": at_most(0.2)},
             unit="absolute exponent of the width, bottleneck",
@@ -78,7 +78,7 @@ CARD = Card(
         Claim(
             id="bottleneck-changes",
             text="With a narrow layer the kernel of a wide network changes much.",
-            where="Section 4: networks with a bottleneck",
+            where="The part on networks with a bottleneck",
             paper=None,
             bars={"quick": at_least(0.5), "full": at_least(0.5)},
             unit="relative change at width 1024, bottleneck",
@@ -87,7 +87,7 @@ CARD = Card(
         Claim(
             id="output-decides",
             text="At one width the output layer decides whether the kernel is constant.",
-            where="Section 4: networks with a non-linear output layer",
+            where="Abstract: not constant when the last layer is non-linear",
             paper=None,
             bars={"quick": at_least(20), "full": at_least(20)},
             unit="× the change of the linear output, at width 1024",
@@ -98,7 +98,7 @@ CARD = Card(
             id="limit-rate",
             text="The kernel at the beginning nears that of infinite width as $1/\\sqrt m$.",
             where="Introduction, after Jacot, Gabriel and Hongler",
-            paper=-0.5,
+            paper=None,
             bars={"quick": between(-0.6, -0.4), "full": between(-0.6, -0.4)},
             unit="exponent of the width of the relative error",
             scaled="One hidden layer of ReLU, widths to 4,096 (full: 65,536).",

@@ -79,12 +79,12 @@ def training_outputs(
         cross_outputs: $f_0$ at the other samples, [M] or [M, C].
 
     Returns:
-        [T, *outputs.shape], or [T, *cross_outputs.shape].
+        [T, N] or [T, N, C]; with ``cross`` [T, M] or [T, M, C].
 
     Raises:
         ValueError: Shapes do not fit, or lr is not above 0.
 
-    Source: section 1 of the paper, after Jacot, Gabriel and Hongler (2018).
+    Source: Jacot, Gabriel and Hongler (2018).
 
     Example:
         >>> training_outputs(torch.eye(2), torch.zeros(2), torch.ones(2), [0, 1], lr=1.0)
@@ -160,7 +160,7 @@ def pl_star(kernel: Tensor) -> PLStar:
         UserWarning: The kernel is singular: a sample occurs twice, or there are fewer
             parameters than outputs at all samples.
 
-    Source: section 5 of the paper.
+    Source: the paper's part on optimisation without a constant kernel.
 
     Example:
         >>> pl_star(torch.diag(torch.tensor([2.0, 3.0]))).constant

@@ -37,7 +37,7 @@ class Taylor(nn.Module):
     Raises:
         ValueError: The order is below 0, or the model in training mode.
 
-    Source: section 2 of the paper (order 1).
+    Source: the paper's linear model (order 1).
 
     Example:
         >>> import torch

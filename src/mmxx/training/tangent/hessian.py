@@ -140,7 +140,7 @@ def hessian_norm(
         UserWarning: The activation has kinks, so that the Hessian does not see all curvature;
             or the tolerance was not reached.
 
-    Source: the paper's $\\|H\\|$, section 3; Lanczos (1950).
+    Source: the paper's norm of the Hessian; Lanczos (1950).
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
@@ -271,7 +271,7 @@ def two_layer_hessian_norm(
     Returns:
         [N].
 
-    Source: section 3.1 of the paper, worked out.
+    Source: the paper's example of two layers, worked out.
 
     Example:
         >>> w, v = torch.tensor([[2.0, 0.0]]), torch.tensor([3.0])

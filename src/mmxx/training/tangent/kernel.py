@@ -80,8 +80,8 @@ def ntk(
             computed beside it: the samples of a batch depend on one another, or a parameter is
             used outside of its layer.
 
-    Source: section 2 of the paper; the products per layer: Novak, Sohl-Dickstein and Schoenholz,
-        *Fast Finite Width Neural Tangent Kernel* (2022), section 3.3.
+    Source: the paper's equation 1; the products per layer: Novak, Sohl-Dickstein and Schoenholz,
+        *Fast Finite Width Neural Tangent Kernel* (2022).
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
@@ -132,7 +132,7 @@ def jacobian(
         params: Values by name, as in `ntk`.
 
     Returns:
-        For each parameter [N, C, *its shape].
+        For each parameter its shape behind [N, C].
 
     Raises:
         TypeError, ValueError: As in `ntk`.

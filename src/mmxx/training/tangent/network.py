@@ -28,7 +28,7 @@ class NTKLinear(nn.Linear):
     Raises:
         ValueError: A width below 1, or a scale that is not above 0.
 
-    Source: section 2 of the paper, after Jacot, Gabriel and Hongler (2018).
+    Source: Jacot, Gabriel and Hongler (2018).
 
     Example:
         >>> layer = NTKLinear(3, 1000, generator=torch.Generator().manual_seed(0))
@@ -116,7 +116,7 @@ def ntk_mlp(
     Raises:
         ValueError: Fewer than two widths.
 
-    Source: sections 3 and 4 of the paper.
+    Source: the networks that the paper compares.
 
     Example:
         >>> net = ntk_mlp((3, 8, 1), nn.SiLU, generator=torch.Generator().manual_seed(0))
