@@ -18,7 +18,7 @@ from mmxx.sparsity.from_scratch import ChannelGraph, arms, experiment
 from mmxx.sparsity.from_scratch.card import CARD
 
 REAL = os.environ.get("MMXX_DATA")
-ALONE = replace(experiment.TINY, task="digits", random_control=False)
+ALONE = replace(experiment.TINY, task="digits", ratios=(0.5, 0.9), random_control=False)
 
 
 def easy(count: int = 96):

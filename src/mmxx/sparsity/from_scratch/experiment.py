@@ -82,7 +82,7 @@ class Config:
 
 
 TINY = Config(
-    task="all", widths=(4, 4, 4, 4, 8, 8), ratios=(_HALF, _TENTH), epochs=1, patches_epochs=1,
+    task="all", widths=(4, 4, 4, 4, 8, 8), ratios=(_TENTH,), epochs=1, patches_epochs=1,
     gate_epochs=1, gate_seeds=2, batch=512, random_control=True, per_class=(8, 2),
 )  # fmt: skip
 QUICK = Config()
