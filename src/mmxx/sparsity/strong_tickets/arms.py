@@ -20,12 +20,6 @@ from mmxx.sparsity.strong_tickets.subset import covering_counts
 from mmxx.sparsity.strong_tickets.ticket import GoldenTicket, StrongTicket, Ticket
 
 _BATCH = 500
-TICKETS = {
-    "subset sum": "product",
-    "subset sum, shared by a row": "row",
-    "golden ratio": "golden",
-}
-"""The tickets by name, and the laws of their random weights."""
 
 
 class Split(NamedTuple):

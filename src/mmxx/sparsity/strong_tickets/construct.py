@@ -25,13 +25,11 @@ class Found:
     Attributes:
         counts: How many units each input has, int64 [in].
         mask: Packed bits of bool [out, in, taps, max(counts)] along the last axis.
-        errors: Absolute error of each weight, float64 [out, in, taps].
         retried: How many weights needed more units than the others.
     """
 
     counts: np.ndarray
     mask: np.ndarray
-    errors: np.ndarray
     retried: int
 
     def unpacked(self) -> np.ndarray:
@@ -66,18 +64,16 @@ def find(
         for start in range(0, len(weights), rows)
     ]
     parts = list(map(_rows, items))
-    counts = np.max([used.max(axis=(0, 2)) for used, _, _ in parts], axis=0).astype(np.int64)
+    counts = np.max([used.max(axis=(0, 2)) for used, _ in parts], axis=0).astype(np.int64)
     width = -(-int(counts.max()) // 8)
     mask = np.zeros((*weights.shape, width), np.uint8)
-    errors = np.empty(weights.shape)
-    for (_, start, *_), (used, bits, off) in zip(items, parts, strict=True):
+    for (_, start, *_), (used, bits) in zip(items, parts, strict=True):
         mask[start : start + len(used), ..., : bits.shape[-1]] = bits
-        errors[start : start + len(used)] = off
-    return Found(counts, mask, errors, sum(int((used > n).sum()) for used, _, _ in parts))
+    return Found(counts, mask, sum(int((used > n).sum()) for used, _ in parts))
 
 
-def _rows(item: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For some rows: units used [R, in, taps], packed masks, errors. A task of its own."""
+def _rows(item: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """For some rows: units used [R, in, taps], and packed masks. A task of its own."""
     weights, _, law, _, eps, _, n = item
     number, channels, taps = weights.shape
     every = np.indices(weights.shape).reshape(3, -1)
@@ -102,7 +98,7 @@ def _rows(item: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         bits[places] = False
         bits[places, : mask.shape[1]] = mask
     packed = np.packbits(bits, axis=1).reshape(number, channels, taps, -1)
-    return used.reshape(weights.shape), packed, errors.reshape(weights.shape)
+    return used.reshape(weights.shape), packed
 
 
 def _further(law: Law, n: int) -> Iterator[int]:

@@ -34,7 +34,7 @@ class Config:
     """Hidden units of the trained network."""
     width: int = 6
     """Channels of the convolutions of the convolutional one."""
-    epochs: int = 30
+    epochs: int = 15
     """Epochs of each training."""
     seeds: int = 3
     """Networks of each kind."""
@@ -83,8 +83,8 @@ TINY = Config(
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
-    hidden=500, width=12, tolerances=(0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005),
-    numbers=24, trials=1_000_000,
+    hidden=500, width=12, epochs=30, numbers=24, trials=1_000_000,
+    tolerances=(0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005),
 )  # fmt: skip
 
 
