@@ -55,7 +55,7 @@ class LotteryTicketClassifier(ClassifierMixin, BaseEstimator):
         >>> model = LotteryTicketClassifier(hidden=(40,), levels=4, random_state=0)
         >>> model = model.fit(X, X[:, 0] > 0)
         >>> round(model.density_, 2), model.predict(X[:3]).shape
-        (0.45, (3,))
+        (0.5, (3,))
     """
 
     n_features_in_: int

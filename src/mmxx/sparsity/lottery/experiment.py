@@ -288,8 +288,10 @@ def _show(
         _falling(figure.axes[0], min(densities))
         run.figure(name, figure, f"Accuracy {when}; the bands span the networks.")
 
-    shown = [level for level in range(len(densities)) if (level, "reinit") in found]
-    shown = shown[:: max(1, len(shown) // 2)][-2:]
+    there = [level for level in range(len(densities)) if (level, "reinit") in found]
+    shown = sorted(
+        {min(there, key=lambda n: abs(densities[n] - 100 * d)) for d in _DENSITIES if there}
+    )[:2]
     lines = {"the whole network": found[0, "ticket"]}
     for level in shown:
         for arm in ("ticket", "reinit"):

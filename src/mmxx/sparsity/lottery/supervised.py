@@ -39,6 +39,7 @@ class Supervised:
         ValueError: Lengths differ, a class is negative, or a number is out of range.
 
     Example:
+        >>> from mmxx.sparsity.lottery import LotteryTicket
         >>> X, y = torch.randn(90, 4), torch.arange(90) % 3
         >>> train = Supervised(X, y, X, y, epochs=2)
         >>> lottery = LotteryTicket(nn.Linear(4, 3), train, levels=0, random_state=0).run()

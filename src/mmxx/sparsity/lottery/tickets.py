@@ -102,6 +102,7 @@ class LotteryTicket:
     (2020), algorithm 2.
 
     Example:
+        >>> from mmxx.sparsity.lottery import Supervised
         >>> X, y = torch.randn(120, 4), torch.arange(120) % 3
         >>> net = nn.Sequential(nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 3))
         >>> lottery = LotteryTicket(net, Supervised(X, y, epochs=1), levels=2, random_state=0)
