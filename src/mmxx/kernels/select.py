@@ -1,8 +1,9 @@
 """The largest magnitudes of many tensors, exactly, by counting the digits of their bits.
 
 The bits of a float without its sign, read as a whole number, have the order of the magnitudes.
-Three passes count 10 or 11 of these bits each (six passes for doubles), narrowing down to the
-one bit pattern that lies at the border: exact, linear, and without sorting or copying.
+The first pass counts the highest 11 of these bits; the second gathers the few values that share
+those of the border; two more counts of 10 bits among them (five for doubles) leave the one bit
+pattern that lies at the border: exact, linear, and without sorting.
 """
 
 from __future__ import annotations
@@ -28,24 +29,36 @@ _LANES = 4  # counters side by side, so that equal digits in a row do not wait f
 def _narrow(addresses, sizes, rank, like, digits, magnitude):
     """The magnitude of that rank (from 0), how many lie below, how many equal it, the largest."""
     prefix, largest, equal = like.dtype.type(0), like.dtype.type(0), 0
-    below = 0
+    below, found = 0, 0
+    near = np.empty(0, like.dtype)
     for step in range(digits.shape[0]):
         shift, width = like.dtype.type(digits[step, 0]), digits[step, 1]
         above = like.dtype.type(digits[step, 0] + width)
         digit = like.dtype.type((1 << width) - 1)
         counts = np.zeros((_LANES, 1 << width), np.int64)
-        for k in range(sizes.size):
-            bits = carray(typed_pointer(addresses[k], like), (sizes[k],))
-            if step == 0:
+        if step == 0:
+            for k in range(sizes.size):
+                bits = carray(typed_pointer(addresses[k], like), (sizes[k],))
                 for i in range(sizes[k]):
                     key = bits[i] & magnitude
                     largest = max(largest, key)
                     counts[i & (_LANES - 1), key >> shift] += 1
-            else:
+        elif step == 1:  # what has the first digits: the later passes need no other
+            near = np.empty(equal + 1, like.dtype)
+            for k in range(sizes.size):
+                bits = carray(typed_pointer(addresses[k], like), (sizes[k],))
                 for i in range(sizes[k]):
                     key = bits[i] & magnitude
-                    if key >> above == prefix:
-                        counts[i & (_LANES - 1), (key >> shift) & digit] += 1
+                    near[found] = key
+                    found += key >> above == prefix
+        else:
+            before, found = found, 0
+            for i in range(before):
+                key = near[i]
+                near[found] = key
+                found += key >> above == prefix
+        for i in range(found):
+            counts[i & (_LANES - 1), (near[i] >> shift) & digit] += 1
         place = 0
         while True:
             equal = 0

@@ -56,7 +56,7 @@ CARD = Card(
         Claim(
             id="weights-untouched",
             text="No weight changes: after training every one has the bits that it was drawn with.",
-            where="Section 3: the weights are never updated",
+            where="The method: weights are never updated, scores are",
             paper=None,
             bars={"quick": at_most(0), "full": at_most(0)},
             unit="weights with other bits than before",
@@ -65,7 +65,7 @@ CARD = Card(
         Claim(
             id="width",
             text="The wider the random network, the better the network hidden in it.",
-            where="Section 4, on the effect of width; abstract: as networks grow wider and deeper",
+            where="Abstract: as networks grow wider and deeper; the experiments on width",
             paper=None,
             bars={"full": at_least(0.1)},
             unit="points from one width to the next, where they rise least",
@@ -78,8 +78,8 @@ CARD = Card(
         ),
         Claim(
             id="conv-matches-trained",
-            text="So is a convolutional network hidden in a random one.",
-            where="Section 4, Conv-2 to Conv-8 on CIFAR-10; " + _ABSTRACT,
+            text="A convolutional network hidden in a random one is as good as a trained one.",
+            where="The experiments with Conv-2 to Conv-8 on CIFAR-10",
             paper=None,
             bars={"full": at_least(-0.5)},
             unit="points over the trained network, k = 0.3",

@@ -89,12 +89,14 @@ class Ticket:
         tensors = {_BITS + name: packed for name, packed in bits.items()}
         tensors |= {_REST + name: tensor.contiguous() for name, tensor in self.rest.items()}
         about = {
+            "format": _FORMAT,
             "seed": self.seed,
             "init": self.init,
             "rule": self.rule,
             "weights": {n: [self.stds[n], list(mask.shape)] for n, mask in self.masks.items()},
         }
-        return save(tensors, {"format": _FORMAT, "ticket": json.dumps(about)})
+        # one entry only: safetensors writes several in an order that changes
+        return save(tensors, {"ticket": json.dumps(about)})
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str = "content") -> Ticket:
@@ -110,18 +112,20 @@ class Ticket:
         try:
             tensors = load(content)
             size = int.from_bytes(content[:8], "little")
-            about = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+            head = json.loads(content[8 : 8 + size]).get("__metadata__", {})
         except (SafetensorError, ValueError) as error:
             raise ValueError(f"{where} is no safetensors file: {error}") from error
-        if about.get("format") != _FORMAT:
-            raise ValueError(f"{where} holds no ticket: its format is {about.get('format')!r}")
+        if "ticket" not in head:
+            raise ValueError(f"{where} holds no ticket")
         try:
-            return cls._read(json.loads(about["ticket"]), tensors)
+            return cls._read(json.loads(head["ticket"]), tensors)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{where} is damaged: {error}") from error
 
     @classmethod
     def _read(cls, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Ticket:
+        if about["format"] != _FORMAT:
+            raise ValueError(f"format must be {_FORMAT}, got {about['format']!r}")
         masks, stds = {}, {}
         for name, (std, shape) in about["weights"].items():
             size, packed = math.prod(shape), tensors[_BITS + name]
