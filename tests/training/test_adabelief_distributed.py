@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -71,28 +69,6 @@ def on_one_rank(rank, world, folder):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Two processes of this file, each a rank."""
-    if not torch.distributed.is_available():
-        pytest.skip("torch was built without torch.distributed")
-    place = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), "2", str(place)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=120)
-        assert rank.returncode == 0, errors[-2000:]
-    return place
-
-
-@pytest.fixture(scope="module")
 def alone():
     model = network()
     optimizer = AdaBelief(model.parameters(), lr=0.01, weight_decay=0.01)
@@ -104,18 +80,18 @@ def distance(state, other):
     return max((state[name] - other[name]).abs().max().item() for name in other)
 
 
-def test_ddp_ends_where_one_process_does(folder, alone):
-    saved = torch.load(folder / "ddp.pt", weights_only=True)
+def test_ddp_ends_where_one_process_does(ranks, alone):
+    saved = torch.load(ranks / "ddp.pt", weights_only=True)
     assert distance(saved["model"], alone[0].state_dict()) < 1e-10
 
 
-def test_sharded_parameters_end_where_one_process_does(folder, alone):
-    saved = torch.load(folder / "fsdp.pt", weights_only=True)
+def test_sharded_parameters_end_where_one_process_does(ranks, alone):
+    saved = torch.load(ranks / "fsdp.pt", weights_only=True)
     assert distance(saved, alone[0].state_dict()) < 1e-10
 
 
-def test_one_process_goes_on_from_the_checkpoint_of_two(folder):
-    saved = torch.load(folder / "ddp.pt", weights_only=True)
+def test_one_process_goes_on_from_the_checkpoint_of_two(ranks):
+    saved = torch.load(ranks / "ddp.pt", weights_only=True)
     model = network()
     model.load_state_dict(saved["model"])
     optimizer = AdaBelief(model.parameters())

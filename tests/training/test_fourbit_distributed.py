@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 from mmxx.training.fourbit import Recipe, convert, pact_parameters, synchronise_scales
@@ -64,34 +61,12 @@ def on_one_rank(rank, world, folder):
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Two processes of this file, each a rank."""
-    if not torch.distributed.is_available():
-        pytest.skip("torch was built without torch.distributed")
-    place = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), "2", str(place)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=180)
-        assert rank.returncode == 0, errors[-2000:]
-    return place
-
-
-def test_two_ranks_end_where_one_process_does(folder):
+def test_two_ranks_end_where_one_process_does(ranks):
     alone = network()
     started = [float(alpha) for alpha in map(torch.Tensor.detach, pact_parameters(alone))]
     train(alone)
     assert [float(alpha) for alpha in map(torch.Tensor.detach, pact_parameters(alone))] != started
-    saved = torch.load(folder / "rank-0.pt", weights_only=True)
+    saved = torch.load(ranks / "rank-0.pt", weights_only=True)
     for name, param in alone.named_parameters():
         assert (saved[name] - param).abs().max() < 1e-10, name
     for name, layer in layers_of(alone):
@@ -99,8 +74,8 @@ def test_two_ranks_end_where_one_process_does(folder):
         assert int(saved[f"{name}.grad_exponent"]) == int(layer.grad_exponent) - 1
 
 
-def test_all_ranks_have_one_scale(folder):
-    first, second = (torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2))
+def test_all_ranks_have_one_scale(ranks):
+    first, second = (torch.load(ranks / f"rank-{rank}.pt", weights_only=True) for rank in range(2))
     exponents = [name for name in first if name.endswith("grad_exponent")]
     assert len(exponents) == 2
     for name in exponents:
