@@ -224,17 +224,18 @@ def test_fused_products_and_sums() -> None:
     from mmxx.signals.siren import _fused
 
     a, b = np.random.default_rng(0).normal(size=(2, 300, 7)).astype(np.float32)
-    product, sums = np.empty_like(a), np.empty(7, np.float32)
+    product, sums = np.empty_like(a), np.ones(7, np.float32)
     _fused.product_and_sums(a, b, product, sums)
     assert np.array_equal(product, a * b)
-    assert np.allclose(sums, (a.astype(float) * b).sum(0), atol=1e-4)
+    assert np.allclose(sums, 1 + (a.astype(float) * b).sum(0), atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [1.0, 100.0, 1e6])
+@pytest.mark.parametrize(("size", "rows"), [(1.0, 16), (1.0, 50), (100.0, 50), (1e6, 16)])
 def test_fused_layer_equals_that_of_torch(
-    size: float, one_thread: None, monkeypatch: pytest.MonkeyPatch
+    size: float, rows: int, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where phases are so large that the fused path gives up."""
+    """In pieces of several rows, and also where phases are so large that it gives up."""
+    monkeypatch.setattr(_sine, "_PIECE", 8 * rows)
     weight = torch.randn(8, 3, generator=_seeded()).requires_grad_()
     bias = torch.randn(8, generator=_seeded(1)).requires_grad_()
     inputs = (size * torch.randn(50, 3, generator=_seeded(2))).requires_grad_()

@@ -62,8 +62,7 @@ def sine_and_cosine(phase, sine):
 
 @numba.njit(cache=True, fastmath={"contract"}, nogil=True, error_model="numpy")
 def product_and_sums(a, b, product, sums):
-    """Write ``a * b`` to ``product`` and its sums over rows to ``sums``; float32 [n, h], [h]."""
-    sums[:] = 0
+    """Write ``a * b`` to ``product``, add its sums over rows to ``sums``; float32 [n, h], [h]."""
     for i in range(a.shape[0]):
         for j in range(a.shape[1]):
             value = a[i, j] * b[i, j]

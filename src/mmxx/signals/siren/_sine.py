@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 _FEW_THREADS = 2  # with more, torch's own passes, which use them all, are as fast
+_PIECE = 1 << 18  # numbers of which a few such pieces stay in a core's own cache
 
 
 def sine_layer(inputs: Tensor, weight: Tensor, bias: Tensor, omega: float) -> Tensor:
@@ -64,27 +65,54 @@ def _fuses(tensor: Tensor) -> bool:
     )
 
 
-def _sine_and_cosine(phases: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Sine and cosine, the latter in the memory of the phases; None if these are too large."""
-    if not _fuses(phases):
+def _pieces(rows: int, width: int) -> list[slice]:
+    """Rows that are worked on together, from product to sine, while they are in the cache."""
+    count = max(1, _PIECE // max(1, width))
+    return [slice(start, start + count) for start in range(0, rows, count)]
+
+
+def _sine_and_cosine(
+    inputs: Tensor, weight: Tensor, bias: Tensor, omega: float
+) -> tuple[Tensor, Tensor]:
+    """Sine and cosine of $\\omega (W x + b)$, the latter in the memory of the phases."""
+    if not _fuses(inputs):
+        phases = _phases(inputs, weight, bias, omega)
         return torch.sin(phases), phases.cos_()
     from mmxx.signals.siren import _fused
 
-    sine = torch.empty_like(phases)
-    beyond = _fused.sine_and_cosine(phases.numpy().reshape(-1), sine.numpy().reshape(-1))
-    return None if beyond else (sine, phases)
+    columns, offset = (omega * weight).t(), omega * bias
+    sine, cosine = (inputs.new_empty(len(inputs), len(weight)) for _ in range(2))
+    for piece in _pieces(*sine.shape):
+        phases = torch.addmm(offset, inputs[piece], columns, out=cosine[piece])
+        if _fused.sine_and_cosine(phases.numpy().reshape(-1), sine[piece].numpy().reshape(-1)):
+            phases = _phases(inputs, weight, bias, omega)  # some are too large
+            return torch.sin(phases), phases.cos_()
+    return sine, cosine
 
 
-def _product_and_sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """``a * b`` [N, h] and its sums over rows, [h]."""
-    if not (_fuses(a) and a.is_contiguous()):
-        product = a * b
-        return product, product.sum(0)
+def _gradients(
+    to_sine: Tensor, cosine: Tensor, inputs: Tensor, weight: Tensor, *, want_inputs: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """With $g$ the gradient of the phases: $g W$ or None, $g^T x$, and the sums of $g$."""
+    if not (_fuses(to_sine) and to_sine.is_contiguous()):
+        to_phases = to_sine * cosine
+        to_inputs = to_phases @ weight if want_inputs else None
+        return to_inputs, to_phases.t() @ inputs, to_phases.sum(0)
     from mmxx.signals.siren import _fused
 
-    product, sums = torch.empty_like(b), torch.empty_like(b[0])
-    _fused.product_and_sums(a.numpy(), b.numpy(), product.numpy(), sums.numpy())
-    return product, sums
+    to_inputs = torch.empty_like(inputs) if want_inputs else None
+    to_weight, sums = torch.zeros_like(weight), weight.new_zeros(len(weight))
+    pieces = _pieces(*cosine.shape)
+    spare = torch.empty_like(cosine[: pieces[0].stop]) if pieces else cosine
+    for piece in pieces:
+        to_phases = spare[: len(cosine[piece])]
+        _fused.product_and_sums(
+            to_sine[piece].numpy(), cosine[piece].numpy(), to_phases.numpy(), sums.numpy()
+        )
+        if to_inputs is not None:
+            torch.mm(to_phases, weight, out=to_inputs[piece])
+        to_weight.addmm_(to_phases.t(), inputs[piece])
+    return to_inputs, to_weight, sums
 
 
 class _SineLayer(torch.autograd.Function):
@@ -94,10 +122,7 @@ class _SineLayer(torch.autograd.Function):
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, omega: float
     ) -> tuple[Tensor, Tensor]:
-        both = _sine_and_cosine(_phases(inputs, weight, bias, omega))
-        if both is None:
-            phases = _phases(inputs, weight, bias, omega)
-            both = torch.sin(phases), phases.cos_()
+        both = _sine_and_cosine(inputs, weight, bias, omega)
         ctx.omega = omega
         ctx.save_for_backward(inputs, weight, *both)
         ctx.save_for_forward(inputs, weight, *both)
@@ -108,24 +133,25 @@ class _SineLayer(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         to_sine, to_cosine = gradients
         inputs, weight, sine, cosine = ctx.saved_tensors
+        want_inputs = ctx.needs_input_grad[0]
         if to_cosine is None:
             if to_sine is None:
                 return None, None, None, None
-            if torch.is_grad_enabled():  # a graph of the gradient is wanted: plain operations
-                to_phases = to_sine * cosine
-                sums = to_phases.sum(0)
-            else:
-                to_phases, sums = _product_and_sums(to_sine, cosine)
+            if not torch.is_grad_enabled():
+                to_inputs, to_weight, sums = _gradients(
+                    to_sine, cosine, inputs, ctx.omega * weight, want_inputs=want_inputs
+                )
+                return to_inputs, ctx.omega * to_weight, ctx.omega * sums, None
+            to_phases = to_sine * cosine  # a graph of the gradient is wanted: plain operations
         else:
             to_phases = -to_cosine * sine
             if to_sine is not None:
                 to_phases = to_phases + to_sine * cosine
-            sums = to_phases.sum(0)
-        to_inputs, to_weight, to_bias, _ = ctx.needs_input_grad
+        _, to_weight, to_bias, _ = ctx.needs_input_grad
         return (
-            to_phases @ (ctx.omega * weight) if to_inputs else None,
+            to_phases @ (ctx.omega * weight) if want_inputs else None,
             ctx.omega * (to_phases.t() @ inputs) if to_weight else None,
-            ctx.omega * sums if to_bias else None,
+            ctx.omega * to_phases.sum(0) if to_bias else None,
             None,
         )
 
