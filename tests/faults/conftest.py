@@ -22,7 +22,7 @@ from mmxx.lab.catalog import Card, systems
 from mmxx.lab.folder import config_json, write_json
 from mmxx.lab.testing import Straight, straight
 
-_HANG = 120.0  # seconds: no test measures time, but none may wait for ever
+_HANG = 300.0  # seconds: no test measures time, but none may wait for ever
 
 # A process that its own test limits or traces cannot also write its coverage.
 _LIMITED = """

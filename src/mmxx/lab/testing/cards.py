@@ -35,7 +35,7 @@ _HEADINGS = (
     "Source",
 )
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-WAIT = 120.0  # seconds before a child process of a check is given up
+WAIT = 300.0  # seconds before a child process of a check is given up
 
 
 def module_of(card: Card) -> Any:
