@@ -247,6 +247,24 @@ def test_there_are_as_many_workers_as_cores_and_no_more_than_items(
     assert asked == [4, 3, 2]
 
 
+def test_one_thread_is_one_where_numba_has_not_started_its_own() -> None:
+    """Starting them, on OpenMP, sets the number of torch's threads too."""
+    code = (
+        "import numba, torch\n"
+        "from mmxx.lab.compute import one_thread\n"
+        "before = torch.get_num_threads()\n"
+        "with one_thread():\n"
+        "    assert torch.get_num_threads() == 1, torch.get_num_threads()\n"
+        "    assert numba.get_num_threads() == 1\n"
+        "assert torch.get_num_threads() == before\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 # -- Ray ---------------------------------------------------------------------------------------
 
 

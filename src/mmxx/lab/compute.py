@@ -91,14 +91,16 @@ def _serial(
 def one_thread() -> Iterator[None]:
     """Limit torch, numba and the BLAS of this process to one thread each."""
     restore: list[Callable[[], object]] = []
-    if "torch" in sys.modules:
-        torch = sys.modules["torch"]
+    torch, numba = (sys.modules.get(name) for name in ("torch", "numba"))
+    if torch is not None:
         restore.append(partial(torch.set_num_threads, torch.get_num_threads()))
-        torch.set_num_threads(1)
-    if "numba" in sys.modules:
-        numba = sys.modules["numba"]
+    if numba is not None:
+        # Asked for the first time, numba starts its threads, and may set OpenMP's number anew:
+        # torch's is set after that.
         restore.append(partial(numba.set_num_threads, numba.get_num_threads()))
         numba.set_num_threads(1)
+    if torch is not None:
+        torch.set_num_threads(1)
     if "threadpoolctl" in sys.modules:
         limits = sys.modules["threadpoolctl"].threadpool_limits(limits=1)
         restore.append(limits.restore_original_limits)
