@@ -110,7 +110,8 @@ def sham() -> Iterator[None]:
     """ReLU with a positional encoding in SIREN's place."""
     from unittest import mock
 
-    from mmxx.signals.siren import siren
+    # the first two know the class by name: they are to have the real one
+    from mmxx.signals.siren import operators, problems, siren  # noqa: F401
     from mmxx.signals.siren.baselines import CoordinateMLP, nyquist_octaves
 
     def encoded(dims: int, channels: int, *, first_omega_0: float, **size: Any) -> CoordinateMLP:
