@@ -1,0 +1,1 @@
+"""Discovery: search for formulas and for programs."""

@@ -1,0 +1,1 @@
+"""Tabular: methods for rows and columns."""
