@@ -18,10 +18,11 @@ from mmxx.discovery.automl_zero import (
     evaluate,
     linear_regression_tasks,
     nn_teacher_tasks,
+    reference,
 )
-from mmxx.discovery.automl_zero import _evolution as compiled
+from mmxx.discovery.automl_zero import _births as compiled
 from mmxx.discovery.automl_zero import _interpreter as interpreter
-from mmxx.discovery.automl_zero import reference
+from mmxx.discovery.automl_zero import _lowering as lowering
 from mmxx.discovery.automl_zero.evaluation import make_lowered, make_machine, trace, train
 from mmxx.discovery.automl_zero.ops import FIRST_OUT
 from mmxx.discovery.automl_zero.program import pack, unpack
@@ -39,7 +40,7 @@ def run_once(instruction: Instruction, numbers: np.ndarray) -> dict[str, np.ndar
     machine = make_machine((ADDRESSES, ADDRESSES, ADDRESSES), F, LANES)
     code, data, sizes, starts = pack([Program(setup=(instruction,))])
     low = make_lowered(1)
-    interpreter.lower(code[0], data[0], starts, sizes[0], machine.counts, low, False)
+    lowering.lower(code[0], data[0], starts, sizes[0], machine.counts, low, False)
     none = np.zeros((1, 0, 1))
     lanes = interpreter.Block(
         none, none, np.zeros((1, 1, F * LANES)), np.zeros((1, 1, LANES)),
@@ -227,14 +228,20 @@ def test_fitness_does_not_depend_on_what_else_is_evaluated() -> None:
     tasks = nn_teacher_tasks(21, train=30, valid=10, random_state=0)  # two blocks of lanes
     together = evaluate([LINEAR, NEURAL_NET], tasks, random_state=3)
     np.testing.assert_array_equal(together[1], evaluate(NEURAL_NET, tasks, random_state=3))
-    np.testing.assert_array_equal(together[:, :7], evaluate([LINEAR, NEURAL_NET], tasks[:7], random_state=3))
+    np.testing.assert_array_equal(
+        together[:, :7], evaluate([LINEAR, NEURAL_NET], tasks[:7], random_state=3)
+    )
     assert (together[1] != evaluate(NEURAL_NET, tasks, random_state=4)).all()
 
 
 def test_a_program_that_sees_the_label_does_not_exist() -> None:
-    peeping = Program.from_text("def Setup():\ndef Predict():\n s1 = s0 + s0\ndef Learn():\n s1 = s0 + s0\n")
+    peeping = Program.from_text(
+        "def Setup():\ndef Predict():\n s1 = s0 + s0\ndef Learn():\n s1 = s0 + s0\n"
+    )
     (task,) = linear_regression_tasks(1, random_state=0)
-    np.testing.assert_array_equal(trace(peeping, [task]).errors[:, 0], abs(np.r_[task.y, task.y_valid]))
+    np.testing.assert_array_equal(
+        trace(peeping, [task]).errors[:, 0], abs(np.r_[task.y, task.y_valid])
+    )
 
 
 def test_large_errors_and_nan_end_a_task() -> None:

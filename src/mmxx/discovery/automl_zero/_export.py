@@ -127,7 +127,8 @@ if __name__ == "__main__":
     X = rng.normal(size=(1100, 4))
     y = X @ rng.normal(size=4)
     fit(X[:1000], y[:1000])
-    print("root mean square error on a linear teacher:", np.sqrt(np.mean((predict(X[1000:]) - y[1000:]) ** 2)))
+    loss = np.mean((predict(X[1000:]) - y[1000:]) ** 2)
+    print("root mean square error on a linear teacher:", np.sqrt(loss))
 '''
 
 

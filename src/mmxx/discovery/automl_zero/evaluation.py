@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmxx.discovery.automl_zero import _interpreter
-from mmxx.discovery.automl_zero._interpreter import ACCURACY, RMS, Block, Lowered, Machine
+from mmxx.discovery.automl_zero import _interpreter, _lowering
+from mmxx.discovery.automl_zero._interpreter import ACCURACY, RMS, Block, Machine
+from mmxx.discovery.automl_zero._lowering import Lowered
 from mmxx.discovery.automl_zero.program import Program, checked_addresses, pack
 from mmxx.discovery.automl_zero.tasks import Task, check_alike, each_block
 
@@ -126,7 +127,7 @@ def evaluate(
     found = np.zeros((len(several), len(tasks)))
     first = tasks[0]
     for n in range(len(several)):
-        _interpreter.lower(code[n], data[n], starts, sizes[n], machine.counts, low, True)
+        _lowering.lower(code[n], data[n], starts, sizes[n], machine.counts, low, True)
         for b in range(len(block.task)):
             _interpreter.run(
                 low, machine, block, b, len(first.y), len(first.y_valid), first.epochs,
@@ -153,7 +154,7 @@ def trace(
     block = make_block(tasks, lanes)
     code, data, sizes, starts = pack([program])
     low = make_lowered(code.shape[1])
-    _interpreter.lower(code[0], data[0], starts, sizes[0], machine.counts, low, prune)
+    _lowering.lower(code[0], data[0], starts, sizes[0], machine.counts, low, prune)
     shown = (len(first.y) + len(first.y_valid)) * first.epochs
     fitness, errors = [], []
     for b in range(len(block.task)):
@@ -195,7 +196,7 @@ class Trained(NamedTuple):
             rows = X[start : start + 4 * LANES]
             lanes = len(rows)
             machine = make_machine(self.counts, self.features, lanes)
-            _interpreter.lower(code[0], data[0], starts, sizes[0], machine.counts, low, True)
+            _lowering.lower(code[0], data[0], starts, sizes[0], machine.counts, low, True)
             none = np.zeros((1, 0, 1))
             vx = np.ascontiguousarray(rows.T).reshape(1, 1, -1)
             block = Block(none, none, vx, np.zeros((1, 1, lanes)), np.zeros((1, lanes), np.int64))
@@ -239,7 +240,7 @@ def train(
     machine = make_machine(counts, features, lanes)
     code, data, sizes, starts = pack([program])
     low = make_lowered(code.shape[1])
-    _interpreter.lower(code[0], data[0], starts, sizes[0], machine.counts, low, True)
+    _lowering.lower(code[0], data[0], starts, sizes[0], machine.counts, low, True)
     block = Block(
         np.repeat(X, lanes, axis=1)[None].astype(np.float64),
         np.ascontiguousarray(y, np.float64)[None],
@@ -250,6 +251,18 @@ def train(
     nothing = np.zeros((0, lanes))
     code_of = ACCURACY if loss == "accuracy" else RMS
     _interpreter.run(
-        low, machine, block, 0, len(X), 0, epochs, code_of, np.inf, random_state, 1, nothing, nothing
+        low,
+        machine,
+        block,
+        0,
+        len(X),
+        0,
+        epochs,
+        code_of,
+        np.inf,
+        random_state,
+        1,
+        nothing,
+        nothing,
     )
     return Trained(program, machine.memory.reshape(-1, lanes).copy(), counts, features)

@@ -141,7 +141,7 @@ IN1, IN2, OUT = (
 )  # compiled code takes them as constants
 HOLDS = np.array([_DATA_CODE[op.data] for op in OPS], np.int64)
 KERNEL = np.array([KERNELS.index(op.kernel) for op in OPS], np.int64)
-"""For each operation the types of its inputs and output (-1 none, 0 s, 1 v, 2 m), its data, its loop."""
+"""Of each operation the types of inputs and output (-1 none, 0 s, 1 v, 2 m), data and loop."""
 COST = np.ones(len(OPS))
 """What each operation costs, measured."""
 

@@ -116,12 +116,12 @@ def _read(line: str) -> Instruction:
         if stream is not None and number not in RANDOM:
             raise ValueError("only an operation that draws has a stream")
         part = match.groupdict()
-        addresses = (int(part.get(name) or 0) for name in "abo")
+        in1, in2, out = (int(part.get(name) or 0) for name in "abo")
         data = tuple(float(part[name]) for name in "xyz" if name in part)
-        return Instruction(number, *addresses, data, stream)
+        return Instruction(number, in1, in2, out, data, stream)
     raise ValueError(
         "no such instruction; accepted are forms such as s2 = s0 - s1, v1 = s2 * v0, "
-        "s1 = dot(v0, v1), s3 = 0.01, v1[0.25] = 0.5, m0 = gaussian(0, 0.1, (n_features, n_features))"
+        "s1 = dot(v0, v1), s3 = 0.01, v1[0.25] = 0.5, v2 = gaussian(0, 0.1, n_features)"
     )
 
 
@@ -290,7 +290,7 @@ class Program:
 
     def with_streams(self) -> Program:
         """The same program with the streams of its draws written out, so that they stay."""
-        from mmxx.discovery.automl_zero._interpreter import STREAMS
+        from mmxx.discovery.automl_zero._lowering import STREAMS
 
         return Program(
             *(

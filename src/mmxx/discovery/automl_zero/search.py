@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from mmxx.discovery.automl_zero import _evolution as compiled
-from mmxx.discovery.automl_zero._evolution import Bench, Population, Record, Rules
-from mmxx.discovery.automl_zero._interpreter import Block, mark_live
+from mmxx.discovery.automl_zero._births import (
+    EMPTY_START,
+    GIVEN_START,
+    RANDOM_START,
+    Bench,
+    Population,
+    Rules,
+)
+from mmxx.discovery.automl_zero._evolution import Record
+from mmxx.discovery.automl_zero._interpreter import Block
+from mmxx.discovery.automl_zero._lowering import mark_live
 from mmxx.discovery.automl_zero.evaluation import (
     MAX_ABS_ERROR,
     lanes_for,
@@ -22,266 +31,15 @@ from mmxx.discovery.automl_zero.evaluation import (
     make_machine,
 )
 from mmxx.discovery.automl_zero.library import NEURAL_NET
-from mmxx.discovery.automl_zero.ops import COMPONENTS, FIRST_OUT, MOST_ADDRESSES, OPS, number_of
-from mmxx.discovery.automl_zero.program import Program, checked_addresses, pack, unpack
+from mmxx.discovery.automl_zero.ops import OPS
+from mmxx.discovery.automl_zero.program import Program, checked_addresses, pack
+from mmxx.discovery.automl_zero.results import MUTATIONS, SearchResult, SearchState, read_result
+from mmxx.discovery.automl_zero.space import FEC, Hurdle, SearchSpace, Sizes
 from mmxx.discovery.automl_zero.tasks import Task, check_alike
 
-MUTATIONS = (
-    "alter",
-    "randomize_instruction",
-    "randomize_component",
-    "identity",
-    "insert",
-    "remove",
-    "trade",
-    "randomize_all",
-)
-"""Kinds of mutation; one is drawn for each mutated child."""
 _HISTORY, _DEPTH = 512, 32
 _BIRTHS_AT_ONCE = 20_000
-_STARTS = {"random": compiled.RANDOM_START, "noop": compiled.EMPTY_START}
-Sizes = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class SearchSpace:
-    """Which programs there are.
-
-    Args:
-        scalars: Scalar addresses, the label and the prediction among them.
-        vectors: Vector addresses, the features among them.
-        matrices: Matrix addresses.
-        setup_ops: Operations allowed in Setup, by name or number; a component without any is never
-            changed.
-        predict_ops: Those allowed in Predict.
-        learn_ops: Those allowed in Learn.
-        sizes: Instructions of Setup, Predict and Learn at the start.
-        size_min: What removal stops at; by default ``sizes``.
-        size_max: Insertion stops one below it, as in the authors' code; by default ``sizes``.
-
-    Raises:
-        ValueError: Sizes without operations, an operation without addresses of its types, fewer
-            than two scalars, or a least size above the largest.
-
-    Example:
-        >>> space = SearchSpace(
-        ...     scalars=4, vectors=3, matrices=0, setup_ops=["scalar_const"],
-        ...     predict_ops=["inner_product"], learn_ops=["scalar_difference"], sizes=(2, 1, 2),
-        ... )
-
-    Source: Real et al. (2020), section 3.1.
-    """
-
-    scalars: int = 4
-    vectors: int = 5
-    matrices: int = 1
-    setup_ops: Iterable[str | int] = ()
-    predict_ops: Iterable[str | int] = ()
-    learn_ops: Iterable[str | int] = ()
-    sizes: Sizes = (10, 2, 8)
-    size_min: Sizes | None = None
-    size_max: Sizes | None = None
-
-    def __post_init__(self) -> None:
-        for name in COMPONENTS:
-            ops = tuple(number_of(op) for op in getattr(self, f"{name}_ops"))
-            object.__setattr__(self, f"{name}_ops", ops)
-        if self.scalars < 2:
-            raise ValueError(
-                f"scalars must be 2 or more, the label and the prediction, got {self.scalars}"
-            )
-        if self.vectors < 1 or self.matrices < 0:
-            raise ValueError(
-                f"vectors must be 1 or more and matrices 0 or more, got {self.vectors} and "
-                f"{self.matrices}"
-            )
-        for name in ("scalars", "vectors", "matrices"):
-            if getattr(self, name) > MOST_ADDRESSES:
-                raise ValueError(
-                    f"{name} must be {MOST_ADDRESSES} at most, got {getattr(self, name)}"
-                )
-        for name in ("sizes", "size_min", "size_max"):
-            given = getattr(self, name)
-            if given is not None and (len(given) != 3 or min(given) < 0 or max(given) > 250):
-                raise ValueError(f"{name} must be three numbers from 0 to 250, got {given}")
-        object.__setattr__(self, "size_min", self.size_min or self.sizes)
-        object.__setattr__(self, "size_max", self.size_max or self.sizes)
-        self._check_sizes()
-        self._check_ops()
-
-    def _check_sizes(self) -> None:
-        low, high = self.size_min, self.size_max
-        assert low is not None
-        assert high is not None
-        for n, name in enumerate(COMPONENTS):
-            if low[n] > high[n]:
-                raise ValueError(
-                    f"size_min of {name}, {low[n]}, must not exceed size_max, {high[n]}"
-                )
-
-    def _check_ops(self) -> None:
-        there = {"s": self.scalars, "v": self.vectors, "m": self.matrices, "": 99}
-        names = {"s": "scalars", "v": "vectors", "m": "matrices"}
-        if not any(self.ops):
-            raise ValueError("setup_ops, predict_ops and learn_ops are all empty: nothing can vary")
-        for name, ops in zip(COMPONENTS, self.ops, strict=True):
-            for op in (OPS[number] for number in ops):
-                for type_, least in (
-                    (op.in1, 1), (op.in2, 1), (op.out, FIRST_OUT.get(op.out, 0) + 1),
-                ):  # fmt: skip
-                    if there[type_] < least:
-                        raise ValueError(
-                            f"{name}_ops: {op.name} needs {names[type_]} of {least} or more, got "
-                            f"{names[type_]}={there[type_]}"
-                        )
-
-    @property
-    def ops(self) -> tuple[tuple[int, ...], ...]:
-        """Numbers of the allowed operations of the three components."""
-        return self.setup_ops, self.predict_ops, self.learn_ops  # pyright: ignore[reportReturnType]
-
-    @property
-    def memory(self) -> Sizes:
-        """Scalars, vectors, matrices."""
-        return self.scalars, self.vectors, self.matrices
-
-
-@dataclass(frozen=True)
-class FEC:
-    """The functional equivalence cache: programs that err alike on a few examples share a fitness.
-
-    Args:
-        train: Examples of the probe in training, on every task.
-        valid: Examples of the probe in validation.
-        cache_size: Fitnesses kept; rounded up to a power of two.
-        forget_every: Sights after which one is forgotten, so that a lucky one dies.
-
-    Raises:
-        ValueError: One of them is below 1.
-
-    Source: Real et al. (2020), section 3.3.
-    """
-
-    train: int = 10
-    valid: int = 10
-    cache_size: int = 100_000
-    forget_every: int = 100
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
-
-
-@dataclass(frozen=True)
-class Hurdle:
-    """Judge on a first part of the tasks, and go on only with those above a quantile.
-
-    Args:
-        quantile: Of the first part's recent fitnesses.
-        tasks: How many are the first part; None for half of them.
-        every: Births between two computations of the quantile, from so many recent ones.
-
-    Raises:
-        ValueError: The quantile is not between 0 and 1, or a number is below 1.
-
-    Source: Real et al. (2020), section 3.3.
-    """
-
-    quantile: float = 0.75
-    tasks: int | None = None
-    every: int = 1000
-
-    def __post_init__(self) -> None:
-        if not 0 < self.quantile < 1:
-            raise ValueError(f"quantile must lie between 0 and 1, got {self.quantile}")
-        if self.every < 1 or (self.tasks is not None and self.tasks < 1):
-            raise ValueError(f"every and tasks must be 1 or more, got {self.every}, {self.tasks}")
-
-
-class Improvement(NamedTuple):
-    """A new best.
-
-    Attributes:
-        programs: Births so far.
-        steps: Training examples shown so far.
-        fitness: Its fitness.
-        program: The program.
-    """
-
-    programs: int
-    steps: int
-    fitness: float
-    program: Program
-
-
-class Ancestor(NamedTuple):
-    """A birth at which the line of descent of the best improved.
-
-    Attributes:
-        program: Which birth.
-        fitness: The fitness it had.
-        mutation: What was mutated, "first" for one of the first population.
-        component: Where: "setup", "predict", "learn" or "".
-    """
-
-    program: int
-    fitness: float
-    mutation: str
-    component: str
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        best: The fittest program.
-        fitness: Its fitness on the tasks of the search.
-        history: Every improvement of the best (512 at most; then the last is written over).
-        lineage: The improvements along the best one's line of descent (32 at most).
-        stats: Counts: programs, steps (training examples shown, those of the cache's probes
-            among them), fec_hits, early_stops (at the hurdle), over_budget.
-    """
-
-    best: Program
-    fitness: float
-    history: tuple[Improvement, ...]
-    lineage: tuple[Ancestor, ...]
-    stats: dict[str, int]
-
-
-@dataclass
-class SearchState:
-    """A search between two steps: arrays that a checkpoint can hold, changed in place.
-
-    Attributes:
-        population: The programs and their fitness.
-        record: Counters, bests, and the cache.
-    """
-
-    population: Population
-    record: Record
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays by name, the same objects."""
-        return {**self.population._asdict(), **{f"_{k}": v for k, v in self.record._asdict().items()}}
-
-    @property
-    def programs(self) -> int:
-        """Births so far."""
-        return int(self.record.counters[compiled.BIRTHS])
-
-    @property
-    def steps(self) -> int:
-        """Training examples shown so far."""
-        return int(self.record.counters[compiled.STEPS])
-
-    @property
-    def fitness(self) -> float:
-        """The best so far."""
-        found = int(self.record.counters[compiled.HISTORY])
-        return float(self.record.best[found - 1]) if found else 0.0
+_STARTS = {"random": RANDOM_START, "noop": EMPTY_START}
 
 
 @dataclass(frozen=True)
@@ -314,14 +72,23 @@ class RegularizedEvolution:
     Example:
         >>> from mmxx.discovery.automl_zero import linear_regression_tasks
         >>> space = SearchSpace(
-        ...     scalars=4, vectors=3, matrices=0, setup_ops=["scalar_const"],
-        ...     predict_ops=["inner_product"], sizes=(2, 1, 4),
-        ...     learn_ops=["scalar_difference", "scalar_product", "scalar_vector_product",
-        ...                "vector_sum"],
+        ...     scalars=4,
+        ...     vectors=3,
+        ...     matrices=0,
+        ...     setup_ops=["scalar_const"],
+        ...     predict_ops=["inner_product"],
+        ...     sizes=(2, 1, 4),
+        ...     learn_ops=[
+        ...         "scalar_difference",
+        ...         "scalar_product",
+        ...         "scalar_vector_product",
+        ...         "vector_sum",
+        ...     ],
         ... )
         >>> evolution = RegularizedEvolution(space, population_size=100)
         >>> result = evolution.run(
-        ...     linear_regression_tasks(4, random_state=0), max_train_steps=50_000, random_state=0)
+        ...     linear_regression_tasks(4, random_state=0), max_train_steps=50_000, random_state=0
+        ... )
         >>> 0 < result.fitness <= 1
         True
 
@@ -352,9 +119,10 @@ class RegularizedEvolution:
             )
         if not 0 <= self.mutate_prob <= 1:
             raise ValueError(f"mutate_prob must be 0 to 1, got {self.mutate_prob}")
-        if not self.mutations or (unknown := set(self.mutations) - set(MUTATIONS)):
-            given = sorted(unknown) if self.mutations else "none"
-            raise ValueError(f"mutations must be of {', '.join(MUTATIONS)}, got {given}")
+        if not self.mutations or not set(self.mutations) <= set(MUTATIONS):
+            raise ValueError(
+                f"mutations must be of {', '.join(MUTATIONS)}, got {list(self.mutations)}"
+            )
         if not isinstance(self.initial, Program) and self.initial not in _STARTS:
             raise ValueError(f"initial must be 'random', 'noop' or a Program, got {self.initial!r}")
         if self.combine not in ("mean", "median"):
@@ -454,23 +222,7 @@ class RegularizedEvolution:
         Args:
             state: After a step.
         """
-        record, counters = state.record, state.record.counters
-        starts = self._starts()
-        history = tuple(
-            Improvement(
-                int(record.when[n, 0]), int(record.when[n, 1]), float(record.best[n]),
-                unpack(record.code[n], record.data[n], record.sizes[n], starts),
-            )
-            for n in range(counters[compiled.HISTORY])
-        )  # fmt: skip
-        lineage = tuple(
-            _ancestor(int(record.line[0, n, 0]), int(record.line[0, n, 1]), fitness)
-            for n, fitness in enumerate(record.line_fitness[0, : record.depth[0]].tolist())
-        )
-        names = ("programs", "steps", "fec_hits", "early_stops", "over_budget")
-        stats = {name: int(counters[n]) for n, name in enumerate(names)}
-        best = history[-1] if history else Improvement(0, 0, 0.0, Program())
-        return SearchResult(best.program, best.fitness, history, lineage, stats)
+        return read_result(state, self._starts())
 
     def run(
         self,
@@ -545,9 +297,7 @@ class RegularizedEvolution:
         ops = np.zeros((3, len(OPS)), np.int64)
         for part, allowed in enumerate(space.ops):
             ops[part, : len(allowed)] = allowed
-        start = (
-            compiled.GIVEN_START if isinstance(self.initial, Program) else _STARTS[self.initial]
-        )
+        start = GIVEN_START if isinstance(self.initial, Program) else _STARTS[self.initial]
         rules = Rules(
             self._starts(), np.array(low, np.int64), np.array(high, np.int64),
             np.array(self._first(), np.int64), ops,
@@ -612,12 +362,3 @@ def check_budget(
             raise ValueError(f"{name} must be 1 or more, got {value}")
     if not target_fitness <= 1:
         raise ValueError(f"target_fitness must be 1 at most, got {target_fitness}")
-
-
-def _ancestor(birth: int, what: int, fitness: float) -> Ancestor:
-    mutation = what // 4
-    if mutation >= len(MUTATIONS):
-        return Ancestor(birth + 1, fitness, "first", "")
-    name = MUTATIONS[mutation]
-    whole = name in ("identity", "randomize_all")
-    return Ancestor(birth + 1, fitness, name, "" if whole else COMPONENTS[what % 4])

@@ -180,8 +180,8 @@ def projected_binary_tasks(
     """Two classes of a data set, told apart on random projections of the features.
 
     Rows are multiplied by a matrix of standard normal numbers, one for each task, and standardised
-    on the training rows. The second class of a pair is labelled 1. So that tasks run in step, all of
-    them get as many rows as the smallest pair has.
+    on the training rows. The second class of a pair is labelled 1. So that tasks run in step, all
+    of them get as many rows as the smallest pair has.
 
     Args:
         X: Features, [n, D].

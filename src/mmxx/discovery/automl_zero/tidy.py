@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmxx.discovery.automl_zero._interpreter import mark_live
+from mmxx.discovery.automl_zero._lowering import mark_live
 from mmxx.discovery.automl_zero.evaluation import trace
 from mmxx.discovery.automl_zero.ops import FIRST_OUT, NUMBER, OPS
 from mmxx.discovery.automl_zero.program import Instruction, Program, pack
