@@ -14,18 +14,19 @@ from mmxx.discovery.automl_zero import (
     OPS,
     Instruction,
     Program,
+    RandomSearch,
+    SearchSpace,
     Task,
     evaluate,
     linear_regression_tasks,
     nn_teacher_tasks,
     reference,
 )
-from mmxx.discovery.automl_zero import _births as compiled
 from mmxx.discovery.automl_zero import _interpreter as interpreter
 from mmxx.discovery.automl_zero import _lowering as lowering
 from mmxx.discovery.automl_zero.evaluation import make_lowered, make_machine, trace, train
 from mmxx.discovery.automl_zero.ops import FIRST_OUT
-from mmxx.discovery.automl_zero.program import pack, unpack
+from mmxx.discovery.automl_zero.program import pack
 
 F, LANES, ADDRESSES = 3, 1000, 3
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e300])
@@ -100,14 +101,13 @@ def _key(stream: int) -> int:
     return reference._hash(reference._hash(reference._hash(0, 0), stream), 0)
 
 
-def random_program(seed: int, sizes: tuple[int, int, int] = (5, 6, 6)) -> Program:
-    rng = np.random.default_rng(seed)
-    code, data = np.zeros((sum(sizes), 5), np.int16), np.zeros((sum(sizes), 3))
-    state = np.array([seed], np.uint64)
-    counts = np.array([5, 5, 3, 4, 1], np.int64)
-    for i in range(len(code)):
-        compiled.randomize(code, data, i, int(rng.integers(65)), counts, state)
-    return unpack(code, data, sizes, np.cumsum([0, *sizes[:2]]))
+ALL = range(65)
+SPACE = SearchSpace(5, 5, 3, ALL, ALL, ALL, sizes=(5, 6, 6))
+
+
+def random_program(seed: int) -> Program:
+    tasks = linear_regression_tasks(1, 1, train=2, valid=1, random_state=0)
+    return RandomSearch(SPACE, fec=None).run(tasks, max_programs=1, random_state=seed).best
 
 
 KINDS = [
@@ -266,7 +266,7 @@ def test_the_python_module_says_the_same(tmp_path) -> None:
     x, y = rng.normal(size=(30, 3)), rng.normal(size=30)
     names = {}
     for place, seed in enumerate((3, 8, 21)):
-        program = random_program(seed, (4, 3, 3))
+        program = random_program(seed)
         names[f"p{place}"] = program
     names["net"] = NEURAL_NET
     for name, program in names.items():

@@ -31,7 +31,7 @@ from mmxx.discovery.automl_zero.evaluation import (
     make_machine,
 )
 from mmxx.discovery.automl_zero.library import NEURAL_NET
-from mmxx.discovery.automl_zero.ops import OPS
+from mmxx.discovery.automl_zero.ops import COMPONENTS, OPS
 from mmxx.discovery.automl_zero.program import Program, checked_addresses, pack
 from mmxx.discovery.automl_zero.results import MUTATIONS, SearchResult, SearchState, read_result
 from mmxx.discovery.automl_zero.space import FEC, Hurdle, SearchSpace, Sizes
@@ -133,6 +133,13 @@ class RegularizedEvolution:
                 raise ValueError(f"{name} must be above 0, got {value}")
         if isinstance(self.initial, Program):
             checked_addresses([self.initial], self.space.memory)
+        elif self.initial == "random":
+            for name, ops, size in zip(COMPONENTS, self.space.ops, self.space.sizes, strict=True):
+                if size and not ops:
+                    raise ValueError(
+                        f"{name}_ops is empty, but sizes asks for {size} random instructions; give "
+                        "operations, or a Program as initial"
+                    )
 
     # -- steps ---------------------------------------------------------------------------------
 

@@ -147,7 +147,7 @@ class FEC:
 
 @dataclass(frozen=True)
 class Hurdle:
-    """Judge on a first part of the tasks, and go on only with those above a quantile.
+    """Judge on a first part of the tasks, and go on only with those at a quantile or above.
 
     Args:
         quantile: Of the first part's recent fitnesses.

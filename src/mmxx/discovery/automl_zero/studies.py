@@ -120,11 +120,16 @@ _TEACHERS: dict[str, Callable[..., list[Task]]] = {
 
 
 def search_for(study: Study) -> RegularizedEvolution:
-    """The search of a study, its population and tournament as in the authors' settings."""
+    """The search of a study, with the authors' settings where they published any."""
     space = {"fixed": FIXED, "demo": DEMO, "affine": AFFINE, "repair": REPAIR}.get(
         study.name, DIGITS
     )
     settings: dict[str, Any] = {"population_size": 1000, "tournament_size": 10}
+    if space in (FIXED, AFFINE):
+        settings = {
+            "population_size": 300, "tournament_size": 3,
+            "mutations": ("alter", "randomize_instruction"),
+        }  # fmt: skip
     if study.name == "repair":
         settings |= {
             "mutations": ("alter", "insert", "remove", "trade"), "mutate_prob": 1.0,
