@@ -76,7 +76,7 @@ CARD = Card(
             paper=None,
             bars={"full": at_least(0.5)},
             unit="share of the seeds",
-            scaled="4 seeds of 20 million training examples; the authors' test takes 100 million.",
+            scaled="4 seeds of 100 million training examples, as many as in the authors' test.",
             sham=True,
         ),
         Claim(

@@ -49,7 +49,7 @@ class Config:
     """Training examples of each."""
     nn_seeds: int = 4
     """Repetitions of the repair of a damaged network."""
-    nn_steps: int = 20_000_000
+    nn_steps: int = 100_000_000
     """Training examples of each."""
     digits_steps: int = 150_000_000
     """Training examples of the search on digits."""
@@ -112,8 +112,9 @@ def run(config: Config, run: Run) -> None:
             run.not_measured(claim, f"{task} was not run")
     if config.discover not in config.tasks:
         run.not_measured("discovers", f"{config.discover} was not run")
-    items = _studies(config, run)
-    finds = [studies.read(tree) for tree in run.once("searches", run.map, studies.work, items)]
+    parts = _studies(config, run)
+    trees = run.once("searches", run.map, studies.work, parts)
+    items, finds = _merged(parts, [studies.read(tree) for tree in trees])
     _tell(run, items, finds)
     _judge_linear(config, run, items, finds)
     if "nn" in config.tasks:
@@ -140,7 +141,10 @@ def _arm(arm: Arm) -> Arm:
 
 
 def _studies(config: Config, run: Run) -> list[Study]:
-    """All searches, the long ones first; the arms of the easy space beside one another."""
+    """All searches, the long ones first, restarts of the easy space in parts of ten.
+
+    The arms of a seed stand beside one another.
+    """
     from mmxx.discovery.automl_zero.studies import ARMS, Study
 
     items: list[Study] = []
@@ -154,11 +158,26 @@ def _studies(config: Config, run: Run) -> list[Study]:
         if task in config.tasks:
             arms: tuple[Arm, ...] = ARMS if task in ("fixed", "affine") else ("evolution",)
             items += [
-                Study(name, _arm(arm), run.seed + seed, restarts, steps, config.population)
+                Study(name, _arm(arm), run.seed + seed, part, steps, config.population)
                 for seed in range(seeds)
                 for arm in arms
+                for part in _parts(restarts, 10 if task == "fixed" else restarts)
             ]
     return items
+
+
+def _parts(count: int, most: int) -> list[range]:
+    return [range(start, min(start + most, count)) for start in range(0, count, most)]
+
+
+def _merged(items: list[Study], finds: list[Find]) -> tuple[list[Study], list[Find]]:
+    """One line for each study, of the parts that its restarts were made in."""
+    from mmxx.discovery.automl_zero import studies
+
+    begins = [n for n, item in enumerate(items) if item.restarts.start == 0]
+    ends = [*begins[1:], len(items)]
+    merged = [studies.merge(finds[a:b]) for a, b in zip(begins, ends, strict=True)]
+    return [items[n] for n in begins], merged
 
 
 def _by_arm(name: str, items: list[Study], finds: list[Find]) -> dict[str, list[Find]]:
@@ -350,15 +369,15 @@ def _islands(config: Config, run: Run) -> None:
 def _own(config: Config, run: Run) -> None:
     """An algorithm for the user's table."""
     from mmxx.data import load
-    from mmxx.discovery.automl_zero import studies
+    from mmxx.discovery.automl_zero import own
 
     assert config.data is not None
     table: Any = load(config.data, kinds=("table",))
     run.source(table.source)
-    item, notes = studies.read_table(table, config.target, run.seed, config.data_steps)
+    item, notes = own.read_table(table, config.target, run.seed, config.data_steps)
     for note in notes:
         run.note(note)
-    found = run.once("own", studies.work_own, item)
+    found = run.once("own", own.work_own, item)
     run.table("scores", found["scores"], f"On a quarter of the rows, held out: {found['what']}.")
     run.artifact("own.txt", found["program"], "The chosen program, pruned.")
     run.artifact("own.json", found["json"], "For Program.from_json.")

@@ -142,8 +142,16 @@ IN1, IN2, OUT = (
 HOLDS = np.array([_DATA_CODE[op.data] for op in OPS], np.int64)
 KERNEL = np.array([KERNELS.index(op.kernel) for op in OPS], np.int64)
 """Of each operation the types of inputs and output (-1 none, 0 s, 1 v, 2 m), data and loop."""
-COST = np.ones(len(OPS))
-"""What each operation costs, measured."""
+COST = np.array([
+    0.0, 1.0, 0.8, 1.0, 1.3, 0.9, 1.3, 7.5, 8.6, 7.7, 2.4, 3.3, 7.8, 4.2, 3.3, 0.8, 4.4, 12.8,
+    5.3, 3.0, 17.1, 9.1, 3.1, 5.4, 5.1, 5.2, 18.1, 5.0, 43.3, 49.1, 34.8, 108, 36.6, 16.7, 114,
+    142, 141, 57.4, 14.3, 18.5, 18.7, 19.5, 35.8, 692, 0.8, 7.0, 19.9, 0.8, 7.7, 19.3, 11.7,
+    119, 175, 171, 10.8, 118, 0.4, 0.7, 0.7, 8.4, 26.4, 225, 39.3, 405, 5921,
+], np.float64)  # fmt: skip
+"""What each operation costs, in nanoseconds for one task at F = 16.
+
+As the benchmark prints with ``--costs``; only their ratios matter.
+"""
 
 
 def number_of(op: str | int) -> int:

@@ -17,7 +17,7 @@ from mmxx.discovery.automl_zero.ops import OPS
 from mmxx.discovery.automl_zero.program import Program
 from mmxx.discovery.automl_zero.results import Ancestor, Improvement, SearchResult
 from mmxx.discovery.automl_zero.search import RandomSearch, RegularizedEvolution
-from mmxx.discovery.automl_zero.space import SearchSpace
+from mmxx.discovery.automl_zero.space import FEC, SearchSpace
 from mmxx.discovery.automl_zero.tasks import (
     Task,
     affine_tasks,
@@ -28,6 +28,7 @@ from mmxx.discovery.automl_zero.tasks import (
 
 Arm = Literal["evolution", "no selection", "random"]
 ARMS: tuple[Arm, ...] = ("evolution", "random", "no selection")
+_CANDIDATES, _FAR = 64, 0.9
 SELECT, FINAL = 0.9999, 0.999
 """What a find must reach on the tasks of selection, and on those that nothing was chosen by."""
 _SIX = (
@@ -70,7 +71,7 @@ class Study(NamedTuple):
         name: "fixed", "demo", "affine", "repair", "digits" or "own".
         arm: Which search.
         seed: Of tasks and search.
-        restarts: Searches at most; it ends with the first that succeeds.
+        restarts: Numbers of the searches; it ends with the first that succeeds.
         steps: Training examples shown in each.
         population: Individuals; 0 for that of the study.
         tasks: Tasks of the search where they are not made from the seed, else none.
@@ -79,7 +80,7 @@ class Study(NamedTuple):
     name: str
     arm: Arm
     seed: int
-    restarts: int
+    restarts: range
     steps: int
     population: int = 0
     tasks: tuple[Task, ...] = ()
@@ -128,7 +129,7 @@ def search_for(study: Study) -> RegularizedEvolution:
     if space in (FIXED, AFFINE):
         settings = {
             "population_size": 300, "tournament_size": 3,
-            "mutations": ("alter", "randomize_instruction"),
+            "mutations": ("alter", "randomize_instruction"), "fec": FEC(5, 5),
         }  # fmt: skip
     if study.name == "repair":
         settings |= {
@@ -176,13 +177,13 @@ def work(study: Study) -> dict[str, Any]:
     select, final = (judging_tasks(study, which) for which in (0, 1))
     best: tuple[float, int, SearchResult] | None = None
     programs = steps = 0
-    for restart in range(study.restarts):
+    for restart in study.restarts:
         seed = int(np.random.SeedSequence([study.seed, restart]).generate_state(1)[0])
         result = search.run(
             search_tasks(study, restart), max_train_steps=study.steps, random_state=seed
         )
         programs, steps = programs + result.stats["programs"], steps + result.stats["steps"]
-        fitness = float(evaluate(result.best, select).mean())
+        fitness, result = _selected(result, select)
         if best is None or fitness > best[0]:
             best = fitness, restart, result
         if fitness > SELECT:
@@ -190,6 +191,23 @@ def work(study: Study) -> dict[str, Any]:
     assert best is not None
     judged = float(evaluate(best[2].best, final).mean())
     return as_tree(Find(best[2], best[0], judged, best[1], programs, steps))
+
+
+def _selected(result: SearchResult, tasks: Sequence[Task]) -> tuple[float, SearchResult]:
+    """The best on the tasks of selection, of the last improvements where the search got far."""
+    finds = [step.program for step in result.history[-_CANDIDATES:]]
+    finds = finds if result.fitness > _FAR else finds[-1:]
+    scores = evaluate(finds, tasks).mean(1)
+    place = int(scores.argmax())
+    return float(scores[place]), replace(result, best=finds[place])
+
+
+def merge(finds: Sequence[Find]) -> Find:
+    """Parts of the restarts of one study as one: they end with the first that succeeds."""
+    ended = next((n for n, find in enumerate(finds) if find.success), len(finds) - 1)
+    made = finds[: ended + 1]
+    best = max(made, key=lambda find: find.select)
+    return replace(best, programs=sum(f.programs for f in made), steps=sum(f.steps for f in made))
 
 
 def as_tree(find: Find) -> dict[str, Any]:
@@ -281,7 +299,9 @@ def work_digits(item: Digits) -> dict[str, Any]:
     pairs = searched[: item.pairs]
     make = partial(digit_tasks, item.images, item.labels)
     tasks = make(pairs, 1, item.seed)
-    study = Study("digits", item.arm, item.seed, 1, item.steps, item.population, tuple(tasks))
+    study = Study(
+        "digits", item.arm, item.seed, range(1), item.steps, item.population, tuple(tasks)
+    )
     result = search_for(study).run(
         tasks, max_train_steps=item.steps, target_fitness=1.0, random_state=item.seed
     )
@@ -300,7 +320,7 @@ def work_digits(item: Digits) -> dict[str, Any]:
 
 def work_islands(map: Any, seed: int, islands: int, steps: int, population: int) -> dict[str, Any]:
     """The demonstration on islands: what became of it, in numbers."""
-    study = Study("demo", "evolution", seed, 1, steps, population)
+    study = Study("demo", "evolution", seed, range(1), steps, population)
     search = search_for(study)
     result, _ = evolve_islands(
         search, search_tasks(study, 0), islands=islands, max_train_steps=steps,
@@ -310,91 +330,6 @@ def work_islands(map: Any, seed: int, islands: int, steps: int, population: int)
     return {
         "islands": islands, "search fitness": result.fitness, "selection fitness": select,
         "programs": result.stats["programs"], "training examples": result.stats["steps"],
-    }  # fmt: skip
-
-
-# -- a table of one's own ----------------------------------------------------------------------
-
-
-class Own(NamedTuple):
-    """A table to evolve an algorithm for.
-
-    Attributes:
-        X: Features, float64 [n, columns].
-        y: Target, float64 [n], or class numbers int64 [n].
-        classify: Whether the target is classes.
-        seed: Of split and search.
-        steps: Training examples shown in the search.
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    classify: bool
-    seed: int
-    steps: int
-
-
-def read_table(table: Any, target: str, seed: int, steps: int) -> tuple[Own, list[str]]:
-    """Features and target of a table, and remarks.
-
-    Raises:
-        ValueError: No such column, no column of numbers besides it, fewer than 40 whole rows, or a
-            target that is constant.
-    """
-    name = target or table.names[-1]
-    if name not in table.names:
-        raise ValueError(f"target must be one of {', '.join(table.names)}, got {name!r}")
-    features = [column for column in table.numeric if column != name]
-    if not features:
-        raise ValueError(f"data: besides {name!r} there must be a column of numbers")
-    X, y = table.matrix(features), table[name]
-    numbers = y.dtype.kind == "f"
-    whole = np.isfinite(X).all(1) & (np.isfinite(y) if numbers else np.array(y != "", bool))
-    notes = [f"The target is {name}, the features are {', '.join(features)}."]
-    if not whole.all():
-        notes.append(f"{int((~whole).sum())} of {len(whole)} rows had gaps and were left out.")
-    X, y = X[whole], y[whole]
-    if len(X) < 40:
-        raise ValueError(f"data must have 40 rows without gaps or more, got {len(X)}")
-    values, codes = np.unique(y if numbers else y.astype(str), return_inverse=True)
-    if len(values) < 2:
-        raise ValueError(f"target: {name!r} is constant: there is nothing to learn")
-    if not numbers and len(values) > len(y) // 4:
-        raise ValueError(f"target: {name!r} has {len(values)} different words in {len(y)} rows")
-    classify = not numbers or len(values) <= 10
-    return Own(X, codes.astype(np.int64) if classify else y, classify, seed, steps), notes
-
-
-def work_own(item: Own) -> dict[str, Any]:
-    """Evolve for three quarters of the rows, and score on the last quarter, beside others."""
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-    from sklearn.linear_model import LogisticRegression, RidgeCV
-    from sklearn.model_selection import train_test_split
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    from mmxx.discovery.automl_zero.estimators import AutoMLZeroClassifier, AutoMLZeroRegressor
-
-    ours = AutoMLZeroClassifier if item.classify else AutoMLZeroRegressor
-    parts = train_test_split(item.X, item.y, test_size=0.25, random_state=item.seed)
-    x, x_test, y, y_test = parts
-    evolved = ours(max_train_steps=item.steps, random_state=item.seed)
-    plain = LogisticRegression(max_iter=1000) if item.classify else RidgeCV()
-    models = {
-        "evolved": evolved,
-        "network, by hand": ours(program=NEURAL_NET, random_state=item.seed),
-        "linear, by hand": ours(program=LINEAR, random_state=item.seed),
-        f"scikit-learn's {type(plain).__name__}": make_pipeline(StandardScaler(), plain),
-        "no features": DummyClassifier() if item.classify else DummyRegressor(),
-    }
-    scores = [
-        {"model": name, "score": float(model.fit(x, y).score(x_test, y_test))}
-        for name, model in models.items()
-    ]
-    program = evolved.program_.pruned().normalized()
-    return {
-        "scores": scores, "what": "accuracy" if item.classify else "R²",
-        "program": program.text(), "json": program.to_json(), "python": program.to_python(),
     }  # fmt: skip
 
 
