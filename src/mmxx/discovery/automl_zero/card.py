@@ -4,7 +4,7 @@ from mmxx.lab.catalog import Card, Claim, Paper, at_least
 
 _FIXED = (
     "In quick, the easier space in which each component has only the operations it needs, one "
-    "seed, 40 restarts of 10 million training examples at most, and as many for random search and "
+    "seed, 30 restarts of 10 million training examples at most, and as many for random search and "
     "for evolution without selection. At full scale the authors' demonstration, 8 seeds, 16 "
     "restarts of 100 million; the paper runs up to 10,000 processes for days."
 )
@@ -51,7 +51,7 @@ CARD = Card(
             bars={"quick": at_least(1.0), "full": at_least(0.25)},
             unit="share of the seeds with success, less the better of the two others' share",
             scaled=(
-                "The easier space; one seed, 40 restarts of 10 million; at full scale 20 seeds, 20 "
+                "The easier space; one seed, 30 restarts of 10 million; at full scale 20 seeds, 20 "
                 "restarts of 10 million."
             ),
             sham=True,
@@ -126,6 +126,9 @@ CARD = Card(
         "each task, and drops the longest unused of a bucket of eight.",
         "minimum and maximum hand on NaN, as in numpy.",
         "Success is judged on tasks of 1,000 training examples; the search sees 100.",
+        "In the easier space the population is 300, tournaments are of 3, components are not "
+        "randomised as a whole, and the cache's probe takes 5 and 5 examples: found to succeed "
+        "more often, on other seeds. The demonstration has the authors' settings.",
     ),
     scale=frozenset({"map"}),
 )

@@ -31,7 +31,7 @@ class Config:
     """Individuals; 0 is the authors' number, 1,000, and 100 for digits."""
     fixed_seeds: int = 1
     """Repetitions of the easy space."""
-    fixed_restarts: int = 40
+    fixed_restarts: int = 30
     """Searches of each arm at most; a repetition ends at its first success."""
     fixed_steps: int = 10_000_000
     """Training examples of each search."""
