@@ -270,6 +270,59 @@ def _round_weight(weight: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor | None
     return levels, step
 
 
+class EightBitProduct(torch.autograd.Function):
+    """A convolution whose operands are 8-bit floats: E4M3, and E5M2 for the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        exponent: Tensor,
+        counts: Tensor,
+        accumulate: str,
+        geometry: Geometry,
+        label: str,
+        traced: Traced | None,
+    ) -> Tensor:
+        products = _products(geometry, accumulate)
+        codes, unit = operators.eight_bits(x)
+        w, w_unit = operators.eight_bits(weight)
+        z = products.forward(codes.to(unit.dtype), w.to(unit.dtype)).mul_(unit * w_unit)
+        if bias is not None:
+            z = products.add(z, bias.to(z.dtype))
+        ctx.save_for_backward(codes, unit, weight, exponent, counts)
+        ctx.settings = products, label, traced
+        ctx.dtypes = x.dtype, None if bias is None else bias.dtype
+        return z.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - by the decorator
+        ctx: Any, *grads: Tensor
+    ) -> Any:
+        codes, unit, weight, exponent, counts = ctx.saved_tensors
+        products, label, traced = ctx.settings
+        x_dtype, bias_dtype = ctx.dtypes
+        (delta,) = grads
+        rounded = operators.eight_bit_gradient(delta, exponent, counts, label).to(unit.dtype)
+        if traced is not None:
+            traced.add(delta, rounded, rounded, exponent)
+        need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+        grad_x = grad_weight = grad_bias = None
+        if need_x:
+            w, w_unit = operators.eight_bits(weight)
+            grad_x = products.backward(rounded, w.to(unit.dtype), codes.shape).mul_(w_unit)
+            grad_x = grad_x.to(x_dtype)
+        if need_weight:
+            grad_weight = products.update(rounded, codes.to(unit.dtype), weight.shape).mul_(unit)
+            grad_weight = grad_weight.to(weight.dtype)
+        if need_bias:
+            grad_bias = products.bias(delta).to(bias_dtype)
+        return (grad_x, grad_weight, grad_bias, *[None] * 6)
+
+
 class QuantizedLookup(torch.autograd.Function):
     """The rows of an embedding, their weights rounded to INT4 and their gradients to FP4."""
 
