@@ -30,7 +30,7 @@ class Quantized:
         grad_counts: Gradients seen, numbers in them, how many of these became 0 and how many
             lay beyond the range (int64 [4]).
         running_alpha: Where the input is clipped in evaluation with "sawb" (0: not known yet).
-        pact_alpha: Where it is clipped with "pact", a parameter; else None.
+        pact_alpha: Where it is clipped with "pact", a parameter [1]; else None.
         traced: What `gemm` saw.
     """
 
@@ -106,7 +106,7 @@ class Quantized:
         clips = recipe.activations == "pact" and self.base is not nn.Embedding
         if clips and not self.has_eight_bits:
             alpha = nn.Parameter(
-                torch.tensor(recipe.pact_alpha, dtype=self.weight.dtype, device=device)
+                torch.tensor([recipe.pact_alpha], dtype=self.weight.dtype, device=device)
             )
         self.register_parameter("pact_alpha", alpha)
 

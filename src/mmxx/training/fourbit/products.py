@@ -60,6 +60,8 @@ class _Layer:
         self.accumulate = accumulate
 
     def forward(self, a: Tensor, w: Tensor) -> Tensor:
+        if self.accumulate == "fp32":
+            return a @ w.t()
         flat = multiply(a.reshape(-1, a.shape[-1]), w.t(), self.accumulate)
         return flat.view(*a.shape[:-1], w.shape[0])
 
@@ -208,8 +210,9 @@ class QuantizedProduct(torch.autograd.Function):
             levels, packed, step = operators.symmetric(x, running, training, True)
         elif recipe.activations == "pact":
             assert alpha is not None
-            levels, packed, inside = operators.clipped(x, alpha)
-            step = alpha.detach() / 15
+            clip = alpha.detach().view(())
+            levels, packed, inside = operators.clipped(x, clip)
+            step = clip / 15
         else:
             levels = packed = x
         w, w_step = _round_weight(weight, recipe)
@@ -247,7 +250,7 @@ class QuantizedProduct(torch.autograd.Function):
             if inside is not None:
                 kept = unpack_bits(inside, grad_x.numel()).view(ctx.shape)
                 codes = operators.unpack(packed, ctx.shape, False, kind)
-                grad_alpha = torch.where(kept | (codes < 15), 0.0, grad_x).sum()
+                grad_alpha = torch.where(kept | (codes < 15), 0.0, grad_x).sum().view(1)
                 grad_x = torch.where(kept, grad_x, 0.0)
             grad_x = grad_x.to(ctx.dtype)
         if need_weight:
