@@ -181,7 +181,7 @@ def _law(config: Config, run: Run) -> None:
              "standard error": float(f"{deviation / opt:.2g}"), "off by": round(float(off), 2)}
         )  # fmt: skip
     run.table("law", rows, f"Factors: the formula, and {config.draws:,} draws of the k-DPP.")
-    run.measure("closed-form", worst, note=f"{config.draws:,} draws each")
+    run.measure("closed-form", float(worst), note=f"{config.draws:,} draws each")
     rows, worst = [], 0.0
     for number, alpha in enumerate(_ALPHAS):
         mean, deviation, formula = run.once(
@@ -195,7 +195,7 @@ def _law(config: Config, run: Run) -> None:
              "off by": round(off, 2)}
         )  # fmt: skip
     run.table("random-size", rows, "A DPP of L/α: its error is α times its size, on average.")
-    run.measure("random-size", worst)
+    run.measure("random-size", float(worst))
 
 
 # -- tables ------------------------------------------------------------------------------------
