@@ -70,7 +70,7 @@ def checked_eigen(values: ArrayLike, vectors: ArrayLike) -> tuple[Floats, Floats
         raise ValueError(f"eigen: eigenvalues must be 0 or more, got {lam.min():g}")
     order = np.argsort(-lam, kind="stable")
     order = order[lam[order] > rank_tolerance(lam, U.shape[0])]
-    return lam[order], np.asfortranarray(U[:, order])
+    return lam[order], np.asfortranarray(U.T[order].T)  # by rows of Uᵀ: as eigh lays them out
 
 
 def check_rank(values: Floats, k: int, n: int) -> None:

@@ -84,6 +84,7 @@ _RIVALS = (
     "kdpp", "rpcholesky", "projection", "uniform", "leverage", "ridge_leverage", "adaptive",
     "greedy", "pivoted_cholesky", "local_search",
 )  # fmt: skip
+_SAMPLERS = _RIVALS[:7]
 _WIDTHS = (10.0, 0.3)
 
 
@@ -97,10 +98,6 @@ def run(config: Config, run: Run) -> None:
     curves += _real(config, run)
     _judge_curves(config, run, curves)
     _compare(config, run)
-    run.note(
-        "The k-DPP is the method with the formula, not the best picker of landmarks: greedy, which "
-        "has no guarantee, and randomly pivoted Cholesky leave less on these tables."
-    )
 
 
 @contextmanager
@@ -288,6 +285,15 @@ def _compare(config: Config, run: Run) -> None:
     for (name, k), result in zip(owners, results, strict=True):
         rows += study.method_rows(name, k, _RIVALS, result)
     run.table("methods", rows, "Errors over the optimum; σ is the median distance of two rows.")
+    samplers = [_RIVALS.index(method) for method in _SAMPLERS]
+    greedy = _RIVALS.index("greedy")
+    better = sum(
+        r["errors"][greedy][0] < min(r["errors"][s].mean() for s in samplers) for r in results
+    )
+    run.note(
+        "The k-DPP is the method with the formula, not the best picker of landmarks: greedy, which "
+        f"has no guarantee, left less than every sampler in {better} of {len(results)} comparisons."
+    )
     if ("breast_cancer", 20) not in owners:
         for claim in ("beats-uniform", "as-predicted"):
             run.not_measured(claim, "breast_cancer at k = 20 was not asked for")
@@ -321,11 +327,12 @@ def _draw(lam: np.ndarray, kmax: int, draws: dict[int, Any] | None = None) -> Fi
              linewidth=1.2, label="least Φ, the bound's leading term")  # fmt: skip
     top.plot(sizes, curve[1:], color=COLOURS[0], linewidth=1.8, label="volume sampling, formula")
     if draws:
-        spread = np.array([np.quantile(values, (0.1, 0.5, 0.9)) for values in draws.values()])
-        middle = np.array([values.mean() for values in draws.values()])
+        means = np.array([values.mean() for values in draws.values()])
+        low, high = np.array([np.quantile(v, (0.1, 0.9)) for v in draws.values()]).T
+        reach = np.maximum([means - low, high - means], 0.0)  # a mean may lie above nine tenths
         top.errorbar(
-            list(draws), middle, np.abs(spread[:, [0, 2]].T - middle), fmt="o", markersize=3.5,
-            linewidth=0.8, color=COLOURS[3], label="draws: mean, 10 to 90 %",
+            list(draws), means, reach, fmt="o", markersize=3.5, linewidth=0.8, color=COLOURS[3],
+            label="draws: mean, 10 to 90 %",
         )  # fmt: skip
     tops, _ = spectrum.peaks(lam, kmax)
     for k in tops:
@@ -333,7 +340,7 @@ def _draw(lam: np.ndarray, kmax: int, draws: dict[int, Any] | None = None) -> Fi
                      fontsize=8)  # fmt: skip
     highest = np.nanmax(curve[1:])
     top.set(ylabel="error / optimum", ylim=(0.9, 1.6 * highest))
-    top.legend(frameon=False, fontsize=8, loc="upper left")
+    top.legend(frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     below.plot(sizes, lam[:kmax] / lam[0], color="#000000", marker=".", markersize=3, linewidth=0.7)
     below.set(xlabel="columns k", ylabel="eigenvalue k", yscale="log")
     for axes in (top, below):
