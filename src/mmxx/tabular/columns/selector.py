@@ -49,10 +49,11 @@ class ColumnSubsetSelector(SelectorMixin, BaseEstimator):
     Attributes:
         support_: Mask of the selected columns, [features].
         selected_: Their indices in the order of selection, [k].
-        coef_: [k, features] such that X ≈ X[:, support] @ coef_, rows in the order of the columns.
+        coef_: [k, features] such that X ≈ X[:, support] @ ``coef_``, its rows in the order of
+            the columns.
         error_: The error of the selection.
         opt_: The least error of any rank-k approximation.
-        factor_: error_ / opt_; NaN where opt_ is rounding.
+        factor_: ``error_`` over ``opt_``; NaN where the latter is rounding.
         expected_factor_: What a k-DPP has on average; NaN likewise.
         n_features_in_: Columns seen in fit.
 
@@ -130,7 +131,7 @@ class ColumnSubsetSelector(SelectorMixin, BaseEstimator):
         return self
 
     def inverse_transform(self, X: ArrayLike) -> Floats:
-        """All columns again, from the selected ones: X_S @ coef_, which is P_S X.
+        """All columns again, from the selected ones: X_S @ ``coef_``, which is P_S X.
 
         Args:
             X: The selected columns [samples, k].

@@ -105,12 +105,12 @@ def opt(lam: ArrayLike) -> Curve:
 
     The tail is summed from its smallest end: the trace less the first k would be rounding.
 
+    Args:
+        lam: Eigenvalues [n], 0 or more.
+
     Example:
         >>> opt([3.0, 2.0, 1.0]).tolist()
         [6.0, 3.0, 1.0, 0.0]
-
-    Args:
-        lam: Eigenvalues [n], 0 or more.
     """
     values = _sorted(lam)
     return np.concatenate([np.cumsum((values / values[0])[::-1])[::-1] * values[0], [0.0]])
@@ -140,13 +140,13 @@ def approximation_factor(lam: ArrayLike, kmax: int | None = None) -> Curve:
 def stable_rank(lam: ArrayLike, s: int) -> float:
     r"""Stable rank of order s: $\sum_{i>s} \lambda_i / \lambda_{s+1}$; 0 where λ_{s+1} is 0.
 
-    Example:
-        >>> stable_rank([9.0, 1.0, 1.0, 1.0], 1)
-        3.0
-
     Args:
         lam: Eigenvalues [n], 0 or more.
         s: Order, 0 … n - 1.
+
+    Example:
+        >>> stable_rank([9.0, 1.0, 1.0, 1.0], 1)
+        3.0
     """
     values = _sorted(lam)
     _check_k("s", s, 0, values.size - 1)
@@ -183,13 +183,13 @@ def phi(lam: ArrayLike, s: int, k: ArrayLike) -> Curve:
 def best_phi(lam: ArrayLike, kmax: int) -> Curve:
     """The least Φ_s(k) over all orders s, for k = 0 … kmax, [kmax + 1]; inf where none applies.
 
-    Example:
-        >>> best_phi(np.r_[np.ones(20), np.full(30, 0.01)], 25)[[20, 21]].round(2).tolist()
-        [33.52, 21.76]
-
     Args:
         lam: Eigenvalues [n], 0 or more.
         kmax: Largest k.
+
+    Example:
+        >>> best_phi(np.r_[np.ones(20), np.full(30, 0.01)], 25)[[20, 21]].round(2).tolist()
+        [33.52, 21.76]
     """
     values = _sorted(lam)
     _check_k("kmax", kmax, 0, values.size)
@@ -236,13 +236,13 @@ def effective_dimension(lam: ArrayLike, alpha: float) -> float:
 
     Its expected error is α times that (Lemma 2's identity E[I − P_S] = α(AAᵀ + αI)⁻¹).
 
-    Example:
-        >>> effective_dimension([1.0, 1.0], 1.0)
-        1.0
-
     Args:
         lam: Eigenvalues [n], 0 or more.
         alpha: Above 0.
+
+    Example:
+        >>> effective_dimension([1.0, 1.0], 1.0)
+        1.0
     """
     if not alpha > 0:
         raise ValueError(f"alpha must be above 0, got {alpha}")
