@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import itertools
 from fractions import Fraction
 from math import comb
@@ -193,3 +195,11 @@ def test_exhaustive_is_the_least_of_all():
 def test_what_is_out_of_range_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["spectrum", "gram", "sampling", "selector", "nystroem"])
+def test_the_examples_say_what_they_give(name):
+    module = importlib.import_module(f"mmxx.tabular.columns.{name}")
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed

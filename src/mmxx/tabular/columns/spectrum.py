@@ -189,7 +189,7 @@ def best_phi(lam: ArrayLike, kmax: int) -> Curve:
 
     Example:
         >>> best_phi(np.r_[np.ones(20), np.full(30, 0.01)], 25)[[20, 21]].round(2).tolist()
-        [33.52, 21.76]
+        [11.59, 21.71]
     """
     values = _sorted(lam)
     _check_k("kmax", kmax, 0, values.size)
