@@ -437,9 +437,7 @@ def grow(bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, n
             free[free[0]] = slot
         waiting[pending] = node, 1, middle, stop, depth + 1, slots[1]
         waiting[pending + 1] = node, 0, start, middle, depth + 1, slots[0]
-        child_bounds(
-            kinds, split, own, edge, settings, limits[pending + 1], limits[pending]
-        )
+        child_bounds(kinds, split, own, edge, settings, limits[pending + 1], limits[pending])
         for k in range(3):
             totals[pending + 1, k] = split[SUMS + k]
             totals[pending, k] = own[k] - split[SUMS + k]

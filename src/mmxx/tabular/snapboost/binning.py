@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
@@ -56,6 +56,14 @@ class Binner:
 
     edges: tuple[NDArray[np.float64], ...]
     codes: NDArray[np.int64]
+    _flat: NDArray[np.float64] = field(init=False, repr=False)
+    _starts: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        flat = np.append(np.concatenate(self.edges), np.inf)
+        starts = np.cumsum([0, *map(len, self.edges)])
+        object.__setattr__(self, "_flat", flat)
+        object.__setattr__(self, "_starts", starts)
 
     @classmethod
     def of(
@@ -97,8 +105,7 @@ class Binner:
     def __call__(self, X: NDArray[np.float64]) -> NDArray[np.uint8]:
         """The bins of some rows: uint8 [n, d], 255 for missing values."""
         out = np.empty(X.shape, np.uint8)
-        starts = np.cumsum([0, *map(len, self.edges)])
-        _find_bins(np.ascontiguousarray(X), np.concatenate(self.edges), starts, self.codes, out)
+        _find_bins(np.ascontiguousarray(X), self._flat, self._starts, self.codes, out)
         return out
 
     def thresholds(
@@ -108,11 +115,10 @@ class Binner:
 
         Args:
             columns: [m], of which columns.
-            low, high: [m], the bins; -1 in a categorical column, which has no threshold.
+            low, high: [m], the bins.
         """
-        flat = np.append(np.concatenate(self.edges), np.inf)
-        starts = np.cumsum([0, *map(len, self.edges)])[columns]
-        between = halfway(flat[starts + low], flat[starts + high - 1])
+        starts = self._starts[columns]
+        between = halfway(self._flat[starts + low], self._flat[starts + high - 1])
         return np.where(low == high, np.inf, between)
 
 

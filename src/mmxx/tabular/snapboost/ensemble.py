@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmxx.tabular.snapboost.fourier import Encoder, Projection, add_product
-from mmxx.tabular.snapboost.tree import Forest, Map, Tree
+from mmxx.tabular.snapboost.tree import Forest, Map, Tree, add_tree
 
 Array = NDArray[np.float64]
 _CHUNK = 4096  # rows predicted together
@@ -131,12 +131,14 @@ class Ensemble:
         for one in learners:
             step = np.zeros(len(X))
             if one.tree is not None:
-                Forest.of([one.tree]).add_to(step, X, 1.0)
+                add_tree(step, X, one.tree)
             else:
                 add_product(phi, one.coef, step)
             out[one.klass] += self.rate * step
 
-    def importances(self, columns: int, ridge_gain: float, sample: NDArray[np.float32] | None) -> Array:
+    def importances(
+        self, columns: int, ridge_gain: float, sample: NDArray[np.float32] | None
+    ) -> Array:
         """Each column's share in what all rounds took off the objective: [columns], of sum 1.
 
         A tree's splits say whose it is. What the ridge rounds took off is shared by the squares

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from mmxx.tabular.snapboost import store
-from mmxx.tabular.snapboost.estimators import SnapBoost, SnapBoostClassifier, SnapBoostRegressor
+from mmxx.tabular.snapboost.boosting import SnapBoost
+from mmxx.tabular.snapboost.estimators import SnapBoostClassifier, SnapBoostRegressor
 from mmxx.tabular.snapboost.inputs import MAX_CATEGORIES, Columns
 from mmxx.tabular.snapboost.losses import Loss
 
@@ -23,7 +24,7 @@ _CLASSES: dict[str, type[SnapBoostClassifier] | type[SnapBoostRegressor]] = {
     "SnapBoostRegressor": SnapBoostRegressor,
 }
 _SCALARS = (str, int, float, bool, type(None))
-_LEARNED = ("train_loss_", "validation_loss_", "cosine_", "feature_importances_")
+_LEARNED = ("train_loss_", "validation_loss_", "cosine_", "_sample")
 
 
 def write(model: SnapBoost, path: Path) -> None:
@@ -123,7 +124,7 @@ def _restore(header: Any, arrays: store.Arrays) -> SnapBoostRegressor | SnapBoos
         names = np.array(header["names"], dtype=object)
         if len(names) != len(categories):
             raise ValueError("the model's names do not fit its columns")
-        model.feature_names_in_ = names
+        setattr(model, "feature_names_in_", names)  # noqa: B010 - not every model has it
     classes = 1
     if isinstance(model, SnapBoostClassifier):
         model.classes_ = np.array(header["classes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
@@ -13,6 +14,7 @@ from scipy.linalg import eigh, lapack
 
 from mmxx.tabular.snapboost.tree import Map, Reduce
 
+_lapack: Any = lapack
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
 
@@ -76,14 +78,13 @@ class Encoder:
         )
 
     def __call__(self, X: Array) -> Single:
-        """Encode rows: float32 [n, width], first the numbers, then the indicators, then categories."""
+        """Encode rows: float32 [n, width]: first the numbers, then indicators, then categories."""
         numbers = self.codes < 0
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = (X[:, numbers] / self.size[numbers] - self.mean[numbers]) * self.rate[numbers]
         scaled = np.nan_to_num(np.clip(scaled, -_FARTHEST, _FARTHEST), copy=False)
         parts = [scaled, np.isnan(X[:, self.gaps])]
-        for j in np.flatnonzero(~numbers):
-            parts.append(X[:, j : j + 1] == np.arange(self.codes[j]))
+        parts += [X[:, j : j + 1] == np.arange(self.codes[j]) for j in np.flatnonzero(~numbers)]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
@@ -134,7 +135,9 @@ class Projection:
     b: Single
 
     @classmethod
-    def draw(cls, width: int, components: int, gamma: float, rng: np.random.Generator) -> Projection:
+    def draw(
+        cls, width: int, components: int, gamma: float, rng: np.random.Generator
+    ) -> Projection:
         """Draw the projection of ``width`` columns onto ``components`` features."""
         W = rng.standard_normal((components, width)).T * math.sqrt(2 * gamma)
         b = rng.uniform(0, 2 * math.pi, components)
@@ -147,7 +150,6 @@ class Projection:
         np.cos(out, out=out)
         out *= np.float32(math.sqrt(2 / self.W.shape[1]))
         return out
-
 
     def slopes(self, Z: Single, beta: Array) -> Array:
         """The gradient of ``[Φ, 1] β`` with respect to each encoded row: [m, width]."""
@@ -256,7 +258,7 @@ class Ridge:
         right = -self._allreduce(self._features.transposed(g))[: self._used]
         beta = np.zeros(self._features.width + 1)
         if self._factor is not None:
-            beta[: self._used], _ = lapack.dpotrs(self._factor, right)
+            beta[: self._used], _ = _lapack.dpotrs(self._factor, right)
         else:
             assert self._inverse is not None
             beta[: self._used] = self._inverse @ (self._inverse.T @ right)
@@ -271,7 +273,7 @@ class Ridge:
         gram[np.arange(width), np.arange(width)] += alpha
         self._factor = self._inverse = None
         if alpha > 0:
-            factor, failed = lapack.dpotrf(gram, clean=0)
+            factor, failed = _lapack.dpotrf(gram, clean=0)
             # a pivot far below the largest has no digit left
             pivots = np.square(np.diagonal(factor))
             if not failed and pivots.min() > 1e-13 * pivots.max():

@@ -74,7 +74,7 @@ class HNBM(BaseEstimator):
         self.base_score = base_score
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> HNBM:
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> HNBM:
         """Fit one learner a round.
 
         Args:
@@ -99,8 +99,10 @@ class HNBM(BaseEstimator):
         for _ in range(self.n_rounds):
             square = loss.evaluate(y, w, raw, g, h, 0, len(y))[3]
             choice = int(rng.choice(len(self.learners), p=shares))
-            learner = clone(self.learners[choice])
-            learner.fit(X, -np.divide(g[0], h[0], where=h[0] > 0, out=np.zeros_like(y)), sample_weight=h[0])
+            learner: Any = clone(self.learners[choice])
+            learner.fit(
+                X, -np.divide(g[0], h[0], where=h[0] > 0, out=np.zeros_like(y)), sample_weight=h[0]
+            )
             step = learner.predict(X)
             raw[0] += step * self.learning_rate
             norm = float(h[0] @ np.square(step)) * square
@@ -110,14 +112,14 @@ class HNBM(BaseEstimator):
         self.choices_, self.cosine_ = np.array(choices), np.array(cosines)
         return self
 
-    def predict(self, X: ArrayLike) -> Array:
+    def predict(self, X: Any) -> Array:
         """Raw predictions: [n].
 
         Args:
             X: [n, d].
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = np.asarray(validate_data(self, X, dtype=np.float64, reset=False))
         raw = np.full(len(X), float(self.base_score))
         for learner in self.estimators_:
             raw += self.learning_rate * learner.predict(X)
@@ -135,7 +137,11 @@ class HNBM(BaseEstimator):
         if self.probabilities is None:
             return None
         shares = np.asarray(self.probabilities, np.float64)
-        if shares.shape != (len(self.learners),) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-9:
+        if (
+            shares.shape != (len(self.learners),)
+            or (shares < 0).any()
+            or abs(shares.sum() - 1) > 1e-9
+        ):
             raise ValueError(
                 f"probabilities must be {len(self.learners)} numbers of sum 1, got "
                 f"{self.probabilities!r}"

@@ -31,12 +31,12 @@ def check_number(
     Raises:
         ValueError: It names the argument, the value and the range.
     """
-    is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     inside = (
-        is_number
-        and (value > low if open_low else value >= low)
-        and (value < high if open_high else value <= high)
-        and math.isfinite(value)
+        isinstance(value, Integral if whole else Real)
+        and not isinstance(value, bool)
+        and math.isfinite(number := float(value))
+        and (number > low if open_low else number >= low)
+        and (number < high if open_high else number <= high)
     )
     if not inside:
         kind = "a whole number" if whole else "a number"
@@ -137,7 +137,7 @@ def _chosen(categorical: list[Any], names: list[Any]) -> set[int]:
     for c in categorical:
         if isinstance(c, str) and c in names:
             found.add(names.index(c))
-        elif isinstance(c, Integral) and 0 <= c < len(names):
+        elif isinstance(c, int | np.integer) and 0 <= c < len(names):
             found.add(int(c))
         else:
             raise ValueError(f"categorical_features names {c!r}, and the columns are {names}")
@@ -148,7 +148,8 @@ def _categories(column: Any, name: Any) -> list[Any]:
     values = {_plain(v) for v in np.asarray(column) if not _is_missing(v)}
     if len(values) > MAX_CATEGORIES:
         raise ValueError(
-            f"X: column {name!r} has {len(values)} categories; at most {MAX_CATEGORIES} are accepted"
+            f"X: column {name!r} has {len(values)} categories; at most {MAX_CATEGORIES} "
+            "are accepted"
         )
     return sorted(values, key=lambda v: (isinstance(v, str), v))
 
@@ -198,7 +199,7 @@ def read(estimator: Any, X: Any, columns: Columns) -> Array:
         ValueError: Other columns, or the same ones in another order; infinity, or text.
     """
     if not hasattr(X, "columns") and (columns.codes < 0).all():
-        return validate_data(estimator, X, reset=False, **_RULES)
+        return np.asarray(validate_data(estimator, X, reset=False, **_RULES))
     validate_data(estimator, X, reset=False, skip_check_array=True)
     matrix = columns.matrix(X)
     if np.isinf(matrix).any():

@@ -94,9 +94,9 @@ class Loss:
       and the diagonal $h_k = K/(K-1)\,p_k(1 - p_k)$, with which two classes are as above.
     - ``poisson``: $g = e^F - y$, $h = e^F$, and the mean of $e^F$ and y where y is larger: there
       Newton's step would be y/e^F, without bound.
-    - ``quantile``: the pinball loss has no curvature. It is replaced by the parabola that touches it
-      from above at the present residual r, $h \propto 1/(|r| + s/100)$ with s the mean absolute
-      residual of the base score, so that a round minimises as Hunter and Lange (2000) do.
+    - ``quantile``: the pinball loss has no curvature. It is replaced by the parabola that touches
+      it from above at the present residual r, $h \propto 1/(|r| + s/100)$ with s the mean
+      absolute residual of the base score, so that a round minimises as Hunter and Lange (2000) do.
     - a callable ``(y, raw) -> (values, g, h)`` of arrays [n].
 
     Attributes:

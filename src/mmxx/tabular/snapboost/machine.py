@@ -1,19 +1,20 @@
-"""The heterogeneous Newton boosting machine of trees and random Fourier features, round by round."""
+"""The heterogeneous Newton boosting machine of trees and ridges, round by round."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 from numpy.typing import NDArray
 
+from mmxx.tabular.snapboost import store
 from mmxx.tabular.snapboost.binning import Binner
 from mmxx.tabular.snapboost.ensemble import SAMPLE, Ensemble, Learner
 from mmxx.tabular.snapboost.fourier import Encoder, Features, Projection, Ridge
 from mmxx.tabular.snapboost.losses import CHUNK, Loss
-from mmxx.tabular.snapboost.tree import Forest, Grower, Map, Rules, add_leaves, quantise, unit
+from mmxx.tabular.snapboost.tree import Grower, Map, Rules, add_leaves, add_tree, quantise, unit
 
 Array = NDArray[np.float64]
 # Streams of random numbers; each round's rows and columns have one of their own.
@@ -28,7 +29,7 @@ class Settings:
     p_tree: float = 0.8
     min_max_depth: int = 1
     max_max_depth: int = 5
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
     max_bins: int = 255
     n_components: int = 100
     gamma: float | str = "scale"
@@ -52,6 +53,9 @@ class Rows:
     X: Array
     y: Array
     w: Array
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "X", np.ascontiguousarray(self.X))
 
 
 @njit(cache=True, nogil=True)
@@ -147,7 +151,7 @@ class Machine:
             for one in self.ensemble.of_round(number):
                 step = np.zeros(shape[1])
                 if one.tree is not None:
-                    Forest.of([one.tree]).add_to(step, self._rows.X, 1.0)
+                    add_tree(step, self._rows.X, one.tree)
                 elif one.coef is not None:
                     self._features()[0].add_product(one.coef, step)
                 self._raw[one.klass] += self.ensemble.rate * step
@@ -219,7 +223,12 @@ class Machine:
         return self._ridge
 
     def _grow(
-        self, klass: int, depth: int, rows: NDArray[np.int32], columns: NDArray[np.int32], step: Array
+        self,
+        klass: int,
+        depth: int,
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        step: Array,
     ) -> Learner:
         """Grow a tree, and write what it predicts into ``step``."""
         units = unit(self._size), unit(self._weight)
@@ -228,7 +237,7 @@ class Machine:
         if rows.size == step.size:
             add_leaves(step, rows, tree.nodes, segments, 1.0)
         else:
-            Forest.of([tree]).add_to(step, self._rows.X, 1.0)
+            add_tree(step, self._rows.X, tree)
         return Learner(self.rounds, "tree", klass, depth, tree)
 
     def _regress(self, klass: int, rows: NDArray[np.int32], step: Array) -> Learner:
@@ -286,7 +295,13 @@ class Machine:
         n = len(self._rows.y)
         sums = self._map(
             lambda start: self._loss.evaluate(
-                self._rows.y, self._rows.w, self._raw, self._g, self._h, start, min(start + CHUNK, n)
+                self._rows.y,
+                self._rows.w,
+                self._raw,
+                self._g,
+                self._h,
+                start,
+                min(start + CHUNK, n),
             ),
             range(0, n, CHUNK),
         )
@@ -301,11 +316,29 @@ class Machine:
             )
             self.validation_loss.append(found[0] / float(rows.w.sum()))
 
-    def importances(self, ridge_gain: float) -> Array:
-        """Each column's share in what all rounds took off the objective: [d], of sum 1."""
-        sample = self.ensemble.encoder
-        encoded = None if sample is None else sample(self._rows.X[:SAMPLE])
-        return self.ensemble.importances(self._rows.X.shape[1], ridge_gain, encoded)
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the learners and what was measured; the rest follows."""
+        return {
+            "ensemble": store.pack(self.ensemble),
+            "train_loss": list(self.train_loss),
+            "validation_loss": list(self.validation_loss),
+            "cosine": list(self.cosine),
+            "ridge_gain": self.ridge_gain,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state: the next rounds have the bits of a machine that never stopped."""
+        self.ensemble = store.unpack(state["ensemble"], self._rows.X.shape[1])
+        self._begin()
+        self.train_loss = list(state["train_loss"])
+        self.validation_loss = list(state["validation_loss"])
+        self.cosine = list(state["cosine"])
+        self.ridge_gain = state["ridge_gain"]
+
+    def sample(self) -> NDArray[np.float32] | None:
+        """Some encoded rows, at which slopes of ridge rounds are measured."""
+        encoder = self.ensemble.encoder
+        return None if encoder is None else encoder(self._rows.X[:SAMPLE])
 
     def _advance_validation(self, number: int) -> None:
         if self._validation is not None:

@@ -60,7 +60,9 @@ def check(estimator: Any) -> int | None:
         check_number(name, get(name), 0)
     for name in ("subsample", "colsample"):
         check_number(name, get(name), 0, 1, open_low=True)
-    check_number("validation_fraction", get("validation_fraction"), 0, 1, open_low=True, open_high=True)
+    check_number(
+        "validation_fraction", get("validation_fraction"), 0, 1, open_low=True, open_high=True
+    )
     if get("gamma") != "scale":
         check_number("gamma, unless it is 'scale',", get("gamma"), 0, open_low=True)
     if get("base_score") is not None:

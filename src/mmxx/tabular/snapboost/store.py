@@ -33,7 +33,7 @@ def pack(ensemble: Ensemble) -> Arrays:
             ],
             np.int64,
         ).reshape(-1, 6),
-        "coefs": np.array(coefs).reshape(len(coefs), -1),
+        "coefs": np.array(coefs, np.float64).reshape(len(coefs), -1 if coefs else 0),
         "gains": np.concatenate([np.empty(0), *(tree.gains for tree in trees)]),
         "covers": np.concatenate([np.empty(0), *(tree.covers for tree in trees)]),
         "left_sets": np.packbits(
@@ -125,7 +125,7 @@ class _Reader:
         return array
 
 
-def _check(sound: bool, name: str) -> None:
+def _check(sound: Any, name: str) -> None:
     if not sound:
         raise ValueError(f"the model's {name} hold values out of range")
 
@@ -161,7 +161,7 @@ def _check_tree(tree: Tree, columns: int) -> None:
     for place, (is_inner, right) in enumerate(zip(inner, nodes["right"].tolist(), strict=True)):
         _check(bool(end) and place < end[-1], "nodes.right")
         if is_inner:
-            _check(1 < right and place + right < end[-1], "nodes.right")
+            _check(right > 1 and place + right < end[-1], "nodes.right")
             end.append(place + right)
         elif place + 1 == end[-1]:
             end.pop()

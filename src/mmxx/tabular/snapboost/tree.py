@@ -131,7 +131,13 @@ class Grower:
             The tree, and for each node the first of its rows and the one after its last: [m, 2].
         """
         settings = np.array(
-            [self.rules.l2, self.rules.min_child_weight, self.rules.min_samples_leaf, max_depth, *units]
+            [
+                self.rules.l2,
+                self.rules.min_child_weight,
+                self.rules.min_samples_leaf,
+                max_depth,
+                *units,
+            ]
         )
         bounds = np.array([-np.inf, np.inf])
         total = np.array([*gh[rows].sum(0), rows.size]) if rows.size < len(gh) else np.array(
@@ -143,7 +149,10 @@ class Grower:
             parts = self._subtree(gh, rows, columns, total, bounds, settings, self._spare, 0)
         else:
             parts = self._share(gh, rows, columns, total, bounds, settings)
-        return self._tree(*parts), parts[0][:, _grow.START : _grow.STOP + 1].astype(np.int64)
+        nodes, values, sets = parts
+        return self._tree(nodes, values, sets), nodes[:, _grow.START : _grow.STOP + 1].astype(
+            np.int64
+        )
 
     def _subtree(
         self,
@@ -275,7 +284,7 @@ class Grower:
             return hist
 
         hists = list(self._map(count, np.array_split(rows, self._threads)))
-        hist = sum(hists[1:], hists[0])
+        hist = np.sum(hists, axis=0)
         return hist if self._allreduce is None else self._allreduce(hist)
 
     def _partition(
@@ -310,9 +319,7 @@ class Grower:
         record[_grow.RIGHT] = 1 + len(below[0][0])
         return tuple(np.concatenate(arrays) for arrays in zip(own, *below, strict=True))
 
-    def _tree(
-        self, nodes: NDArray[np.int32], values: Array, sets: NDArray[np.bool_]
-    ) -> Tree:
+    def _tree(self, nodes: NDArray[np.int32], values: Array, sets: NDArray[np.bool_]) -> Tree:
         """The tree in original units."""
         found = np.zeros(len(nodes), NODE)
         feature = nodes[:, _grow.FEATURE]
@@ -322,11 +329,26 @@ class Grower:
         found["left_set"] = -1
         found["right"][inner] = nodes[inner, _grow.RIGHT]
         found["missing_left"][inner] = nodes[inner, _grow.MISSING_LEFT]
-        low, high = nodes[inner, _grow.LOW], nodes[inner, _grow.HIGH]
-        found["threshold"][inner] = self.binner.thresholds(feature[inner], low, high)
-        categorical = inner[low < 0]
+        is_number = nodes[inner, _grow.LOW] >= 0
+        numeric, categorical = inner[is_number], inner[~is_number]
+        low, high = nodes[numeric, _grow.LOW], nodes[numeric, _grow.HIGH]
+        found["threshold"][numeric] = self.binner.thresholds(feature[numeric], low, high)
+        found["threshold"][categorical] = 0.0
         found["left_set"][categorical] = np.arange(len(categorical))
-        return Tree(found, values[:, _grow.GAIN], values[:, _grow.COVER], sets[categorical] if len(sets) else sets)
+        return Tree(
+            found,
+            values[:, _grow.GAIN],
+            values[:, _grow.COVER],
+            sets[categorical] if len(sets) else sets,
+        )
+
+
+_FIRST = np.zeros(1, np.int64)
+
+
+def add_tree(out: Array, X: Array, tree: Tree) -> None:
+    """Add a tree's predictions to ``out`` [n]; ``X`` float64 [n, d] without gaps in memory."""
+    _add_trees(X, tree.nodes, _FIRST, tree.left_sets, 1.0, out)
 
 
 class Forest(NamedTuple):
@@ -348,17 +370,18 @@ class Forest(NamedTuple):
         nodes = np.concatenate([np.empty(0, NODE), *(tree.nodes for tree in trees)])
         sizes = [len(tree.nodes) for tree in trees]
         shifts = np.cumsum([0, *(len(tree.left_sets) for tree in trees)])
-        nodes["left_set"] += np.where(nodes["left_set"] >= 0, np.repeat(shifts[:-1], sizes), 0).astype(np.int32)
+        nodes["left_set"] += np.where(
+            nodes["left_set"] >= 0, np.repeat(shifts[:-1], sizes), 0
+        ).astype(np.int32)
         sets = np.concatenate([np.empty((0, _grow.BINS), np.bool_), *(t.left_sets for t in trees)])
         return cls(nodes, np.cumsum([0, *sizes])[:-1], sets)
 
-    def add_to(self, out: Array, X: Array, rate: float, first: int = 0, last: int | None = None) -> None:
-        """Add the trees' predictions, times a rate, to ``out`` [n]; from one tree to before another.
+    def add_to(self, out: Array, X: Array, rate: float) -> None:
+        """Add the trees' predictions, times a rate, to ``out`` [n].
 
         ``X`` is float64 [n, d], NaN for missing values, numbers for categories.
         """
-        roots = self.roots[first:last]
-        _add_trees(np.ascontiguousarray(X), self.nodes, roots, self.left_sets, rate, out)
+        _add_trees(np.ascontiguousarray(X), self.nodes, self.roots, self.left_sets, rate, out)
 
 
 @njit(cache=True, nogil=True)
