@@ -140,7 +140,9 @@ def _edges(
         values, mass = column[there][order], weights[there][order]
     if not values.size:
         return np.empty(0)
-    last = np.append(np.flatnonzero(np.diff(values)), values.size - 1)  # the last of equal ones
+    last = np.append(
+        np.flatnonzero(values[1:] != values[:-1]), values.size - 1
+    )  # the last of equal ones
     below = last[:-1]
     if last.size > max_bins:
         upto = (last + 1.0) if mass is None else np.cumsum(mass)[last]

@@ -21,6 +21,8 @@ from mmxx.tabular.snapboost.machine import Machine, Rows
 from mmxx.tabular.snapboost.tree import Map
 
 Array = NDArray[np.float64]
+# weights that are all 0 get an error of our own, which names the argument
+_WEIGHTS: Any = {"ensure_non_negative": True, "allow_all_zero_weights": True, "dtype": np.float64}
 
 
 class SnapBoost(BaseEstimator):
@@ -112,7 +114,7 @@ class SnapBoost(BaseEstimator):
             self, X, y, self.categorical_features, numeric=self._numeric
         )
         y_numbers = self._read_targets(target, again)
-        weights = _check_sample_weight(sample_weight, matrix, ensure_non_negative=True)
+        weights = _check_sample_weight(sample_weight, matrix, **_WEIGHTS)
         if again:
             columns = self._columns
             matrix = inputs.read(self, X, columns)
@@ -190,7 +192,7 @@ class SnapBoost(BaseEstimator):
         if target.shape != (len(matrix),):
             raise ValueError(f"y_val must have shape ({len(matrix)},), got {target.shape}")
         numbers = self._read_later_targets(target)
-        weights = _check_sample_weight(sample_weight, matrix, ensure_non_negative=True)
+        weights = _check_sample_weight(sample_weight, matrix, **_WEIGHTS)
         if not weights.sum() > 0:
             raise ValueError("sample_weight_val is 0 for every row")
         return Rows(matrix, numbers, weights)

@@ -142,7 +142,7 @@ class Ensemble:
         """Each column's share in what all rounds took off the objective: [columns], of sum 1.
 
         A tree's splits say whose it is. What the ridge rounds took off is shared by the squares
-        of their sum's slopes.
+        of their sum's slopes times the variances of the columns.
 
         Args:
             columns: How many there are.
@@ -162,7 +162,8 @@ class Ensemble:
                 assert self.projection is not None
                 assert sample is not None
                 slope = self.projection.slopes(sample, beta)
-                np.add.at(slopes, self.encoder.origins, np.square(slope).mean(0))
+                effect = np.square(slope).mean(0) * sample.var(0)
+                np.add.at(slopes, self.encoder.origins, effect)
         if slopes.sum() > 0:
             total += ridge_gain * slopes / slopes.sum()
         return total / total.sum() if total.sum() > 0 else total

@@ -261,7 +261,7 @@ class SnapBoostClassifier(ClassifierMixin, SnapBoost):
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"y must have two classes or more, got one class: {self.classes_[0]!r}"
+                f"y must have two classes or more, got one class: {self.classes_.tolist()[0]!r}"
             )
         return numbers.astype(np.float64)
 

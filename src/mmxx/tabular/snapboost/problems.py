@@ -204,7 +204,7 @@ def _star98() -> Problem:
 def _anes96() -> Problem:
     table, source = _statsmodels("anes96")
     return Problem(
-        "anes96", "classification", table.matrix(table.names[:-1]), table["vote"], source
+        "anes96", "classification", table.matrix(table.names[:-1]), table[table.names[-1]], source
     )
 
 
