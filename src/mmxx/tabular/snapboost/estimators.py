@@ -266,7 +266,7 @@ class SnapBoostClassifier(ClassifierMixin, SnapBoost):
         return numbers.astype(np.float64)
 
     def _read_later_targets(self, y: NDArray[Any]) -> Array:
-        new = [label for label in np.unique(y) if label not in self.classes_]
+        new = [label for label in np.unique(y).tolist() if label not in self.classes_]
         if new:
             raise ValueError(f"y holds the class {new[0]!r}, which was not seen in fit")
         return np.searchsorted(self.classes_, y).astype(np.float64)

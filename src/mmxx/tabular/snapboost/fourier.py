@@ -85,7 +85,7 @@ class Encoder:
         scaled = np.nan_to_num(np.clip(scaled, -_FARTHEST, _FARTHEST), copy=False)
         parts = [scaled, np.isnan(X[:, self.gaps])]
         parts += [X[:, j : j + 1] == np.arange(self.codes[j]) for j in np.flatnonzero(~numbers)]
-        return np.concatenate(parts, axis=1, dtype=np.float32)
+        return np.ascontiguousarray(np.concatenate(parts, axis=1, dtype=np.float32))
 
 
 @njit(cache=True, nogil=True)
