@@ -39,7 +39,7 @@ def _find_bins(X, edges, starts, codes, out):
                     low, left = start, count
                     while left > 0:  # no branch inside: it could not be predicted
                         half = (left + 1) >> 1
-                        low += half if edges[low + half - 1] < x else 0
+                        low += half * np.int64(edges[low + half - 1] < x)
                         left -= half
                     out[row, column] = low - start
 

@@ -74,6 +74,17 @@ def quantise(g, h, g_unit, h_unit, out):
         out[i, 1] = np.int64(np.rint(h[i] / h_unit))
 
 
+@njit(cache=True, nogil=True)
+def _total(gh, rows):
+    """Sums of g and of h and the count over some rows: int64 [3]."""
+    sums = np.zeros(3, np.int64)
+    for row in rows:
+        sums[0] += gh[row, 0]
+        sums[1] += gh[row, 1]
+    sums[2] = rows.size
+    return sums
+
+
 def unit(total: float) -> float:
     """The power of two in which the sum of numbers of that total magnitude fits into 61 bits."""
     return 2.0 ** (np.ceil(np.log2(total)) - 60) if total > 0 else 1.0
@@ -107,7 +118,7 @@ class Grower:
         self.bins, self.binner, self.kinds, self.rules = bins, binner, kinds, rules
         self._threads, self._map, self._allreduce = threads, map, allreduce
         self._spare = np.empty(len(bins), np.int32)
-        self._pool = np.empty((0, bins.shape[1], _grow.BINS, 3), np.int64)
+        self._pool = np.empty((0, len(kinds), _grow.BINS, 3), np.int64)
         self._categories = bool((kinds == CATEGORY).any())
 
     def grow(
@@ -140,9 +151,7 @@ class Grower:
             ]
         )
         bounds = np.array([-np.inf, np.inf])
-        total = np.array([*gh[rows].sum(0), rows.size]) if rows.size < len(gh) else np.array(
-            [*gh.sum(0), rows.size]
-        )  # fmt: skip
+        total = _total(gh, rows)
         if self._allreduce is not None:
             total = self._allreduce(total)
         if self._allreduce is None and (self._threads == 1 or rows.size <= _TASK_ROWS):
