@@ -84,11 +84,11 @@ def scan(arity, left, right, radix, table, leaves, target, first, start, stop, n
             continue
         code = table[arity[level], digits[level]]
         chosen[level] = code
-        l, r = left[level], right[level]
+        one, two = left[level], right[level]
         if arity[level] == 0:
             _leaf(code, first, leaves, value[level], dual[level], 0, m)
         else:
-            _step(code, arity[level], value[l], value[r], value[level], dual[l], dual[r],
+            _step(code, arity[level], value[one], value[two], value[level], dual[one], dual[two],
                   dual[level], 0, m)  # fmt: skip
         bad = False
         for j in range(m):
@@ -121,9 +121,9 @@ def scan(arity, left, right, radix, table, leaves, target, first, start, stop, n
                 if arity[p] == 0:
                     _leaf(chosen[p], first, leaves, value[p], dual[p], done, upto)
                 else:
-                    l, r = left[p], right[p]
-                    _step(chosen[p], arity[p], value[l], value[r], value[p], dual[l], dual[r],
-                          dual[p], done, upto)  # fmt: skip
+                    one, two = left[p], right[p]
+                    _step(chosen[p], arity[p], value[one], value[two], value[p], dual[one],
+                          dual[two], dual[p], done, upto)  # fmt: skip
         if alive and total / rows < best:
             best = total / rows
             sigma = math.sqrt(max(squares / rows - best * best, 0.0))

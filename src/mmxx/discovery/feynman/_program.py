@@ -95,7 +95,7 @@ def apply(code, number, a, b, out, m):
 @njit(cache=True, nogil=True, error_model="numpy")
 def slope(code, number, a, b, value):
     """The partial derivatives of ``value = code(a, b)`` by a and by b."""
-    if code == ADD or code == SUCC or code == PRED:
+    if code in (ADD, SUCC, PRED):
         return 1.0, 1.0
     if code == SUB:
         return 1.0, -1.0
@@ -164,6 +164,13 @@ def evaluate(codes, numbers, columns, out):
         out[low : low + m] = stack[0, :m]
 
 
+@njit(cache=True, nogil=True)
+def chain(by, inner, m):
+    """``inner *= by``, where what does not change stays 0 whatever the slope."""
+    for j in range(m):
+        inner[j] = by[j] * inner[j] if inner[j] != 0 else 0.0
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def evaluate_dual(codes, numbers, slots, columns, out, gradient):
     """`evaluate`, and derivatives by forward-mode dual numbers.
@@ -177,30 +184,36 @@ def evaluate_dual(codes, numbers, slots, columns, out, gradient):
         gradient: Receives the derivatives, [slots, rows].
     """
     k = gradient.shape[0]
-    stack = np.empty(codes.size + 1)
-    dual = np.empty((codes.size + 1, k))
-    for j in range(out.size):
+    stack = np.empty((codes.size + 1, BLOCK))
+    dual = np.empty((codes.size + 1, k, BLOCK))
+    a, b = np.empty(BLOCK), np.empty(BLOCK)
+    for low in range(0, out.size, BLOCK):
+        m = min(BLOCK, out.size - low)
         top = -1
         for p in range(codes.size):
             code = codes[p]
             if code <= VAR:
                 top += 1
-                stack[top] = numbers[p] if code == CONST else columns[int(numbers[p]), j]
+                if code == CONST:
+                    stack[top, :m] = numbers[p]
+                else:
+                    stack[top, :m] = columns[int(numbers[p]), low : low + m]
                 dual[top] = 0.0
                 if slots[p] >= 0:
                     dual[top, slots[p]] = 1.0
                 continue
             if code >= ADD:
                 top -= 1
-                a, b = stack[top], stack[top + 1]
-            else:
-                a = b = stack[top]
-            apply(code, numbers[p], stack[top : top + 1], stack[top + 1 :], stack[top:], 1)
-            da, db = slope(code, numbers[p], a, b, stack[top])
+            a[:m], b[:m] = stack[top, :m], stack[top + 1, :m]
+            apply(code, numbers[p], a, b, stack[top], m)
+            for j in range(m):
+                a[j], b[j] = slope(code, numbers[p], a[j], b[j], stack[top, j])
             for i in range(k):
-                left = da * dual[top, i] if dual[top, i] != 0 else 0.0
-                if code >= ADD and dual[top + 1, i] != 0:
-                    left += db * dual[top + 1, i]
-                dual[top, i] = left
-        out[j] = stack[0]
-        gradient[:, j] = dual[0]
+                chain(a, dual[top, i], m)
+                if code >= ADD:
+                    chain(b, dual[top + 1, i], m)
+                    for j in range(m):
+                        dual[top, i, j] += dual[top + 1, i, j]
+        out[low : low + m] = stack[0, :m]
+        for i in range(k):
+            gradient[i, low : low + m] = dual[0, i, :m]

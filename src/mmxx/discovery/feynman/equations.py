@@ -85,7 +85,7 @@ def feynman_equations() -> dict[str, Equation]:
 
 
 def _lines(file: str) -> list[list[str]]:
-    text = files(__package__).joinpath(file).read_text(encoding="utf-8")
+    text = files("mmxx.discovery.feynman").joinpath(file).read_text(encoding="utf-8")
     return [line.split("\t") for line in text.splitlines()[1:]]
 
 

@@ -71,8 +71,8 @@ class Config:
 
 
 TINY = Config(
-    equations=2, rows=100, max_formulas=20_000, noisy_formulas=20_000, networks=1, steps=20,
-    bonus=1, real=True,
+    equations=1, rows=40, max_formulas=5000, noisy_formulas=5000, networks=1, steps=10, bonus=1,
+    real=True,
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
@@ -284,6 +284,7 @@ def _own(config: Config, run: Run) -> None:
     from mmxx.data import load
     from mmxx.lab.report.figures import curves
 
+    assert config.data is not None
     table: Any = load(config.data, kinds=("table",))
     run.source(table.source)
     numeric = list(table.numeric)

@@ -1,4 +1,4 @@
-"""Formulas as data: a small tree that is parsed, evaluated, derived and printed, never run as code."""
+"""Formulas as data: a tree that is parsed, evaluated, derived and printed, never run as code."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ class Expr:
             args = [build(arg) for arg in node.args]
             if node.op == "pow":
                 return args[0] ** sympy.nsimplify(node.value)
-            return functions.get(node.op, getattr(sympy, node.op, None))(*args)
+            return functions.get(node.op, getattr(sympy, node.op, sympy.Symbol))(*args)
 
         return build(self)
 

@@ -58,13 +58,13 @@ class _Parser:
         self.names = None if names is None else {name: i for i, name in enumerate(names)}
         self.at = 0
         self.depth = 0
-        self.kind, self.token = "", ""
+        self.kind, self.word = "", ""
         self._advance()
 
     def whole(self) -> Expr:
         found = self._expression(0)
         if self.kind:
-            raise self._error(f"unexpected {self.token!r}")
+            raise self._error(f"unexpected {self.word!r}")
         return found
 
     def _error(self, what: str) -> ParseError:
@@ -75,13 +75,13 @@ class _Parser:
         match = _TOKEN.match(self.text, self.at)
         if match is None:
             rest = self.text[self.at :].strip()
-            self.kind, self.token = "", ""
+            self.kind, self.word = "", ""
             if rest:
                 raise self._error(f"cannot read {rest[0]!r}")
             return
         self.at = match.end()
         self.kind = str(match.lastgroup)
-        self.token = match[self.kind]
+        self.word = match[self.kind]
 
     def _expression(self, power: int) -> Expr:
         """All that binds tighter than ``power`` (Pratt, 1973)."""
@@ -89,8 +89,8 @@ class _Parser:
         if self.depth > MAX_DEPTH:
             raise self._error(f"nesting deeper than {MAX_DEPTH}")
         left = self._prefix()
-        while self.kind == "symbol" and self.token not in ("(", ")", "~"):
-            op = "pow" if self.token in ("**", "^") else self.token
+        while self.kind == "symbol" and self.word not in ("(", ")", "~"):
+            op = "pow" if self.word in ("**", "^") else self.word
             if _POWER[op] <= power:
                 break
             self._advance()
@@ -102,44 +102,44 @@ class _Parser:
         return _bounded(left, self)
 
     def _prefix(self) -> Expr:
-        kind, token = self.kind, self.token
+        kind, word = self.kind, self.word
         if not kind:
             raise self._error("the formula ends too early")
         self._advance()
         if kind == "number":
-            if not math.isfinite(float(token)):
-                raise self._error(f"{token!r} is not finite")
-            return num(float(token))
+            if not math.isfinite(float(word)):
+                raise self._error(f"{word!r} is not finite")
+            return num(float(word))
         if kind == "name":
-            return self._name(token)
-        if token in "-~":
+            return self._name(word)
+        if word in "-~":
             inner = self._expression(_POWER["neg"])
             return num(-inner.value) if inner.op == "num" else -inner
-        if token == "+":
+        if word == "+":
             return self._expression(_POWER["neg"])
-        if token == "(":
+        if word == "(":
             inner = self._expression(0)
             self._close()
             return inner
-        raise self._error(f"unexpected {token!r}")
+        raise self._error(f"unexpected {word!r}")
 
-    def _name(self, token: str) -> Expr:
-        if self.names is not None and token in self.names:
-            return var(self.names[token])
-        if token == "pi":
+    def _name(self, word: str) -> Expr:
+        if self.names is not None and word in self.names:
+            return var(self.names[word])
+        if word == "pi":
             return PI
-        if token in RESERVED:
-            if self.token != "(":
-                raise self._error(f"the function {token!r} needs parentheses")
+        if word in RESERVED:
+            if self.word != "(":
+                raise self._error(f"the function {word!r} needs parentheses")
             self._advance()
             inner = self._expression(0)
             self._close()
-            return Expr(_ALIASES.get(token, token), (inner,))
-        if self.names is None and re.fullmatch(r"x\d{1,4}", token):
-            return var(int(token[1:]))
+            return Expr(_ALIASES.get(word, word), (inner,))
+        if self.names is None and re.fullmatch(r"x\d{1,4}", word):
+            return var(int(word[1:]))
         known = "x0, x1, …" if self.names is None else ", ".join(self.names)
         raise self._error(
-            f"unknown name {token!r}; variables: {known}; functions: {', '.join(FUNCTIONS)};"
+            f"unknown name {word!r}; variables: {known}; functions: {', '.join(FUNCTIONS)};"
         )
 
     def _exponent(self) -> float:
@@ -152,16 +152,15 @@ class _Parser:
         return value
 
     def _close(self) -> None:
-        if self.token != ")":
+        if self.word != ")":
             raise self._error("a ')' is missing")
         self._advance()
 
 
 def _bounded(node: Expr, parser: _Parser) -> Expr:
     """The node, unless it is a constant that is not finite."""
-    if all(arg.op == "num" for arg in node.args) and not node.variables:
-        if not math.isfinite(node.evaluate([[]])[0]):
-            raise parser._error("a constant that is not finite")
+    if not node.variables and not math.isfinite(node.evaluate([[]])[0]):
+        raise parser._error("a constant that is not finite")
     return node
 
 

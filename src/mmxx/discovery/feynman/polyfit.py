@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def polynomial(X: Array, y: Array, degree: int, weights: Array | None = None) ->
     root = np.ones(len(y)) if weights is None else np.sqrt(weights / weights.max())
     size = float(np.abs(y).max()) or 1.0
     # eliminated from a triangle of as many rows as terms
-    triangle = np.linalg.qr(np.column_stack([root[:, None] * terms, root * y]), mode="r")
+    triangle: Any = np.linalg.qr(np.column_stack([root[:, None] * terms, root * y]), mode="r")
     kept = np.arange(len(powers))
     while True:
         coefficients, error = _least_squares(triangle[:, kept], triangle[:, -1], len(y))

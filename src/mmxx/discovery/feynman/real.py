@@ -30,7 +30,7 @@ def measurements(name: str) -> tuple[Array, Array, tuple[str, ...]]:
 
     Source: the data of AI-Descartes (Cornelio et al., 2023).
     """
-    text = files(__package__).joinpath("measurements.tsv").read_text(encoding="utf-8")
+    text = files("mmxx.discovery.feynman").joinpath("measurements.tsv").read_text(encoding="utf-8")
     for line in text.splitlines()[1:]:
         title, columns, rows = line.split("\t")
         if title == name:

@@ -19,8 +19,8 @@ from mmxx.discovery.feynman.network import Network, train
 from mmxx.discovery.feynman.solve import EXACT, Frontier, search
 
 Array = NDArray[np.float64]
-_ACCEPT = {"sum": 10.0, "product": 10.0, "symmetry": 10.0, "composition": 10.0}
-_ACCEPT_PAIR = 7.0  # times the network's error (Udrescu and Tegmark, 2020, table III)
+_ACCEPT = 10.0  # times the network's error that a split may err (ours)
+_ACCEPT_PAIR = 7.0  # the same of a pair (ours)
 _ACCURATE = 0.1  # a network worse than this, in units of y's root mean square, shows nothing
 _SIGNAL = 0.5  # decimal orders of magnitude that a generalised symmetry must stand out
 _DEEPEST = 3
@@ -142,11 +142,11 @@ def find_module(net: Network, X: Array, y: Array, settings: Settings) -> Module 
     error = max(net.error / rms(y), 1e-6)
     candidates: list[tuple[float, Module]] = []
     if "symmetry" in settings.modules:
-        for module in modularity.symmetries(net, X, y)[:1]:
-            candidates.append((module.error / (_ACCEPT_PAIR * error), module))
+        module = modularity.symmetries(net, X, y)[0]
+        candidates.append((module.error / (_ACCEPT_PAIR * error), module))
     if "separability" in settings.modules:
-        for module in modularity.separability(net, X, y)[:1]:
-            candidates.append((module.error / (_ACCEPT[module.kind] * error), module))
+        module = modularity.separability(net, X, y)[0]
+        candidates.append((module.error / (_ACCEPT * error), module))
     good = [(ratio, module) for ratio, module in candidates if ratio < 1]
     if good:
         return min(good, key=lambda pair: pair[0])[1]

@@ -79,7 +79,7 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         operators: str | Sequence[str] = "14ops",
         max_formulas: int | None = None,
         max_seconds: float | None = None,
-        units: Mapping[str, str] | Sequence[str] | None = None,
+        units: Mapping[str, Any] | Sequence[Any] | None = None,
         target_units: str | None = None,
         polyfit_degree: int = 4,
         transforms: bool = True,
@@ -261,8 +261,8 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         if self.selection == "accuracy":
             place = int(np.argmin(bits))
         elif self.selection == "mdl":
-            place = int(np.argmin([b * len(X) + f.complexity
-                                   for b, f in zip(bits, self.frontier_, strict=True)]))  # fmt: skip
+            shown = zip(bits, self.frontier_, strict=True)
+            place = int(np.argmin([b * len(X) + f.complexity for b, f in shown]))
         else:
             place = next(k for k, b in enumerate(bits) if b <= min(bits) + _KNEE)
         return self.frontier_[place]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -369,10 +369,12 @@ class _Problem:
         given = (*shape, radix, self.alphabet.table, self._leaves, self.y)
         if self.mode == "gradient":
             first = len(self._leaves) - len(self.columns)
-            written, at, best, sigma = _gradient.scan(*given, first, *test[1:], *rest[1:])
+            compare: Any = _gradient.scan
+            written, at, best, sigma = compare(*given, first, *test[1:], *rest[1:])
             worst = 0.0
         else:
-            written, at, best, sigma, worst = _sweep.scan(*given, MODES[self.mode], *test, *rest)
+            fit: Any = _sweep.scan
+            written, at, best, sigma, worst = fit(*given, MODES[self.mode], *test, *rest)
         hits = [
             self._hit(template, int(i), v) for i, v in zip(index[:written], value, strict=False)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +15,7 @@ from mmxx.discovery.feynman.expression import PI, Expr, num
 
 Array = NDArray[np.float64]
 MOST_NUMBERS = 10
-_EVALUATIONS = 60
+_EVALUATIONS = 30
 _DENOMINATOR = 10
 _LONGEST_DENOMINATOR = 10_000
 _PI_SAME = 1e-10
@@ -46,7 +47,7 @@ def refine(
     def at(values: Array) -> Expr:
         full = start.copy()
         full[free] = values
-        return expr.with_numbers(full)
+        return expr.with_numbers(full.tolist())
 
     def residual(values: Array) -> Array:
         return np.nan_to_num((at(values).evaluate(matrix) - target) * unit, nan=1e6, posinf=1e6)
@@ -60,7 +61,7 @@ def refine(
         if not np.isfinite(before).all() or before @ before == 0:
             return expr
         found = least_squares(
-            residual, start[free], jacobian, method="lm", x_scale="jac",
+            residual, start[free], cast("Any", jacobian), method="lm", x_scale="jac",
             xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=_EVALUATIONS,
         )  # fmt: skip
         after = residual(found.x)

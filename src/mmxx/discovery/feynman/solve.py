@@ -60,6 +60,10 @@ class Formula:
         return np.where(np.isfinite(values), values, np.nan)
 
 
+def _tidy(expr: Expr) -> Expr:
+    return with_pi(expr.simplify()).simplify()
+
+
 @dataclass
 class Frontier:
     """Formulas of which no other is both simpler and better, on the rows they are judged by.
@@ -82,16 +86,18 @@ class Frontier:
     def __post_init__(self) -> None:
         self.columns = np.ascontiguousarray(self.X.T)
         self.scale = rms(self.y)
+        self._polished: set[Expr] = set()
 
     def add(self, expr: Expr, provenance: str) -> bool:
         """Judge a formula, as it is and multiplied out.
 
         One that is undefined on a row is not taken.
         """
-        return self._add(expr, provenance) | self._add(distribute(expr), provenance)
+        if len(expr.numbers()) > MOST_NUMBERS:  # a polynomial, in its shortest form already
+            return self._add(expr, provenance)
+        return self._add(_tidy(expr), provenance) | self._add(_tidy(distribute(expr)), provenance)
 
     def _add(self, expr: Expr, provenance: str) -> bool:
-        expr = with_pi(expr.simplify()).simplify()
         complexity = mdl(expr, self.kind)
         predicted = expr.evaluate_columns(self.columns)
         error = np.abs(self.y - predicted)
@@ -118,6 +124,9 @@ class Frontier:
         """Refine and snap the numbers of the best formulas."""
         chosen = [f for f in self if 0 < len(f.expr.numbers()) <= MOST_NUMBERS][-_REFINED:]
         for formula in chosen:
+            if formula.expr in self._polished:
+                continue
+            self._polished.add(formula.expr)
             if formula.error_bits < EXACT:
                 refined = formula.expr
             else:

@@ -21,7 +21,7 @@ _DERIVED = {  # in m, s, kg, K, V
     "Pa": (-1, -2, 1, 0, 0), "C": (2, -2, 1, 0, -1), "A": (2, -3, 1, 0, -1),
     "F": (2, -2, 1, 0, -2), "T": (-2, 1, 0, 0, 1), "rad": (0, 0, 0, 0, 0),
 }  # fmt: skip
-_TOKEN = re.compile(r"\s*(?:([A-Za-z]+)|(1)(?!\d)|([*/()])|(?:\^|\*\*)\s*(-?\d+))", re.ASCII)
+_TOKEN = re.compile(r"\s*(?:([A-Za-z]+)|(1)(?!\d)|(?:\^|\*\*)\s*(-?\d+)|([*/()]))", re.ASCII)
 _ALL_CHOICES = 3000  # sets of repeating variables to compare
 
 
@@ -63,7 +63,7 @@ def parse_unit(text: str | Sequence[float]) -> Unit:
 def _unit_product(tokens: list, text: str) -> tuple[Unit, list]:
     total, sign, current = [Fraction(0)] * 5, 1, None
     while tokens:
-        word, one, symbol, power = tokens[0]
+        word, one, power, symbol = tokens[0]
         if symbol == ")":
             break
         tokens = tokens[1:]
