@@ -13,8 +13,8 @@ def table() -> tuple[np.ndarray, np.ndarray]:
     return X, 1.5 * np.cos(X[:, 0] * X[:, 1])
 
 
-def bits(X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.array([hit.bits for hit in brute_force(X, y, max_formulas=3000).hits])
+def constant(X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.array([brute_force(X, y, max_formulas=3000).hits[-1].constant])
 
 
 def refined(X: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def refined(X: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 CASES = [
-    Case(lambda: bits, table, name="brute_force", per_sample=False),
+    Case(lambda: constant, table, name="brute_force", per_sample=False),
     Case(lambda: refined, table, name="refine", per_sample=False),
     Case(
         lambda: AIFeynmanRegressor(max_formulas=20_000, network=False), tuple, "estimator",

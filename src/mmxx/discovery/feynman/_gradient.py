@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 
 from mmxx.discovery.feynman import _program as program
-from mmxx.discovery.feynman._sweep import FIRST
 
+_FIRST = 4  # rows of the first look: a wrong formula shows soon
 _PRECISION = 2.0**30
 
 
@@ -64,7 +64,7 @@ def scan(arity, left, right, radix, table, leaves, target, first, start, stop, n
     """
     n = arity.size
     variables, rows = target.shape
-    m = min(FIRST, rows)
+    m = min(_FIRST, rows)
     value, dual = np.empty((n, rows)), np.empty((n, variables, rows))
     weight = np.ones(n, np.int64)
     for p in range(n - 2, -1, -1):

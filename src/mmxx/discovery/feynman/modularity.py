@@ -82,6 +82,11 @@ def symmetries(oracle: Oracle, X: Array, y: Array) -> list[Module]:
 def separability(oracle: Oracle, X: Array, y: Array) -> list[Module]:
     """Splits of the variables into a sum or a product of two functions; best first.
 
+    Args:
+        oracle: The function.
+        X: Points [rows, columns].
+        y: Values [rows], by whose root mean square errors are measured.
+
     Source: Udrescu and Tegmark (2020), section II.E.
     """
     unit, found = rms(y), []
@@ -290,6 +295,12 @@ def generalized_additivity(oracle: Oracle, X: Array, i: int, j: int) -> float:
 
     The ratio of its two slopes is then a product of a function of each:
     s(a, b) s(c, d) = s(a, d) s(c, b).
+
+    Args:
+        oracle: The function.
+        X: Points [rows, columns].
+        i: A column.
+        j: Another.
 
     Source: Udrescu et al. (2020), section 2.3.
     """

@@ -369,12 +369,13 @@ def _scaled(formula: Formula, scale: Expr) -> Formula:
 
 def _check_finite(X: ArrayLike, y: ArrayLike) -> None:
     """Say how many rows are not finite, and which is the first."""
-    if np.iscomplexobj(X) or np.iscomplexobj(y):
-        return  # what is wrong, scikit-learn says
     try:
-        parts = [np.asarray(X, np.float64), np.asarray(y, np.float64)]
+        parts = [np.asarray(X), np.asarray(y)]
+        if any(part.dtype.kind == "c" for part in parts):
+            return
+        parts = [part.astype(np.float64) for part in parts]
     except (TypeError, ValueError):
-        return
+        return  # what is wrong, scikit-learn says
     if parts[0].ndim != 2 or parts[1].shape != parts[0].shape[:1]:
         return
     bad = ~(np.isfinite(parts[0]).all(1) & np.isfinite(parts[1]))
