@@ -1,9 +1,9 @@
 """Formulas per second of brute force, beside the original program and what PyPI has.
 
 The original (Fortran, gfortran 12 -O3 -march=native) is a recorded figure of another machine:
-144,000 formulas a second with 14 operators, three variables, 100 rows and a target that is not among them. A
-calibration loop, x = a x + b on 16 doubles, tells this machine's speed. gplearn and pyoperon, where
-they are installed, evaluate formulas in a genetic search on the same table.
+144,000 formulas a second with 14 operators, three variables, 100 rows and a target that is not
+among them. A calibration loop, x = a x + b on 16 doubles, tells this machine's speed. gplearn and
+pyoperon, where they are installed, evaluate formulas in a genetic search on the same table.
 """
 
 from __future__ import annotations
