@@ -228,7 +228,8 @@ def test_threads_and_processes_are_counted(
                 own = max(own, count)
             elif "spawn_main" in words:
                 workers += 1
-                assert count <= 2, "a worker computes on one thread, and another waits"
+                # one computes; one waits for the parent's end, one to hand over torch tensors
+                assert count <= 3, "a worker computes on more than one thread"
         together = max(together, workers)
     assert child.returncode == 0
     assert together <= (0 if backend == "serial" else granted)

@@ -615,6 +615,8 @@ def test_weights_before_a_broken_step_are_those_of_the_lowest_loss() -> None:
         value = mse_loss(field, points, wanted)
         if len(seen) == 9:
             return value * math.nan
+        if len(seen) > 5:  # the lowest is not the last one
+            value = value * 10
         state = {name: w.detach().clone() for name, w in field.state_dict().items()}
         seen.append((value.item(), state))
         return value
@@ -623,7 +625,7 @@ def test_weights_before_a_broken_step_are_those_of_the_lowest_loss() -> None:
         fit(net, lambda step: (coords, targets), breaks, steps=20, lr=0.05)
     losses = [loss for loss, _ in seen]
     best = seen[int(np.argmin(losses))][1]
-    assert losses[-1] != min(losses)  # so rough a rate does not go straight down
+    assert losses[-1] != min(losses)
     for name, weight in net.state_dict().items():
         assert torch.equal(weight, best[name])
 

@@ -211,13 +211,17 @@ def test_fused_sine_and_cosine_are_exact_to_single_precision() -> None:
             quadrants,
         ]
     ).astype(np.float32)
-    sine, cosine = np.empty_like(phases), phases.copy()
-    assert not _fused.sine_and_cosine(cosine, sine)
+    offset = np.array([0.0, 0.5, -0.25], np.float32)
+    cosine = np.repeat(phases[:, None], 3, 1)
+    phases = (cosine + offset).astype(np.float32)
+    sine = np.empty_like(phases)
+    assert not _fused.sine_and_cosine(cosine, offset, sine)
     assert np.abs(sine - np.sin(phases.astype(float))).max() < 1e-6
     assert np.abs(cosine - np.cos(phases.astype(float))).max() < 1e-6
     near = np.abs(phases) < 300
     assert np.abs(sine - np.sin(phases.astype(float)))[near].max() < 2e-7
-    assert _fused.sine_and_cosine(np.full(3, 2e5, np.float32), np.empty(3, np.float32))
+    large, none = np.full((2, 3), 2e5, np.float32), np.zeros(3, np.float32)
+    assert _fused.sine_and_cosine(large, none, np.empty_like(large))
 
 
 def test_fused_products_and_sums() -> None:

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from mmxx.sparsity.lottery import Replicas, Supervised, conv_net, fully_connected
+from mmxx.sparsity.lottery import (
+    LotteryTicket,
+    Replicas,
+    Supervised,
+    conv_net,
+    fully_connected,
+)
 from mmxx.sparsity.lottery.drawing import redrawn
 
 
@@ -80,6 +86,22 @@ def test_data_of_its_own_for_each_network():
         train.accuracy(nets.alone(0))
     with pytest.raises(ValueError, match="but the model has 3"):
         train.accuracy(Replicas(chain, seeds=range(3)))
+
+
+def test_early_stopping_would_end_at_the_least_test_loss():
+    generator = torch.Generator().manual_seed(1)
+    X, X_test = torch.randn(60, 8, generator=generator), torch.randn(90, 8, generator=generator)
+    y, y_test = (torch.randint(3, (n,), generator=generator) for n in (60, 90))
+    nets = Replicas(chain, seeds=range(3))
+    losses = []  # after 1, 2, ... epochs: a longer training goes on as the shorter one
+    for epochs in range(1, 7):
+        train = Supervised(X, y, X_test, y_test, epochs=epochs, batch_size=20, lr=0.03)
+        done = LotteryTicket(nets, train, levels=0, random_state=0).run()
+        logits = (done.trained.alone(i)(X_test) for i in range(3))
+        losses.append([nn.functional.cross_entropy(some, y_test).item() for some in logits])
+    stop = 1 + torch.tensor(losses).argmin(0)
+    assert (stop < 6).any(), "noise is not learnt by heart: the test proves little"
+    assert done.tickets[0].metrics["stop"].tolist() == stop.tolist()
 
 
 def test_what_cannot_stand_side_by_side_is_refused():

@@ -5,10 +5,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
-from mmxx.training.fourbit import Recipe, convert, pact_parameters, synchronise_scales
+from mmxx.training.fourbit import (
+    Recipe,
+    convert,
+    pact_parameters,
+    sawb_alpha,
+    shard,
+    synchronise_scales,
+)
 from mmxx.training.fourbit.conversion import layers_of
+from mmxx.training.fourbit.sawb import clipped_at
 
 STEPS = 25
 
@@ -58,6 +67,12 @@ def on_one_rank(rank, world, folder):
     wrapped = torch.nn.parallel.DistributedDataParallel(model)
     train(wrapped, slice(rank * 8 // world, (rank + 1) * 8 // world))
     torch.save(model.state_dict(), folder / f"rank-{rank}.pt")
+    sharded = network()
+    packed = shard(sharded)
+    train(sharded, slice(rank * 8 // world, (rank + 1) * 8 // world))
+    whole = {name: value.full_tensor() for name, value in sharded.named_parameters()}
+    if rank == 0:
+        torch.save({"packed": list(packed), "weights": whole}, folder / "sharded.pt")
     dist.destroy_process_group()
 
 
@@ -72,6 +87,33 @@ def test_two_ranks_end_where_one_process_does(ranks):
     for name, layer in layers_of(alone):
         # the mean over half a batch has gradients twice as large
         assert int(saved[f"{name}.grad_exponent"]) == int(layer.grad_exponent) - 1
+
+
+def test_sharded_ranks_end_where_one_process_does(ranks):
+    alone = network()
+    train(alone)
+    saved = torch.load(ranks / "sharded.pt", weights_only=True)
+    assert saved["packed"] == ["2.weight"]  # three rows of the last layer do not go on two ranks
+    for name, param in alone.named_parameters():
+        assert (saved["weights"][name] - param).abs().max() < 1e-10, name
+
+
+def test_the_clipping_value_comes_from_sums():
+    for weights in (
+        torch.randn(40, generator=torch.Generator().manual_seed(0)),
+        torch.full((8,), 3.0),
+    ):
+        size = weights.double().abs()
+        found = clipped_at(
+            size.mean().item(), size.square().mean().sqrt().item(), size.max().item()
+        )
+        assert found == pytest.approx(sawb_alpha(weights), rel=1e-6)
+    assert clipped_at(0.0, 0.0, 0.0) == sawb_alpha(torch.zeros(3)) == 1
+
+
+def test_only_a_converted_model_is_sharded():
+    with pytest.raises(ValueError, match="convert it first"):
+        shard(torch.nn.Linear(2, 2))
 
 
 def test_all_ranks_have_one_scale(ranks):

@@ -24,6 +24,7 @@ from mmxx.training.fourbit import (
     Recipe,
     decode,
     encode,
+    export_int4,
     gemm,
     pack,
     quantize,
@@ -120,6 +121,63 @@ def test_a_convolution_is_that_of_rounded_operands(options):
     (for_weight,) = torch.autograd.grad(out, plain.weight, odd)
     assert torch.allclose(grad_x, for_x, rtol=1e-4, atol=1e-7)
     assert torch.allclose(grad_weight, for_weight, rtol=1e-4, atol=1e-5)
+
+
+def nearest_float8(x, exponent_bits, mantissa_bits, largest):
+    """The nearest 8-bit float by looking at all, ties to the even code, after the best scale."""
+    bias = 2 ** (exponent_bits - 1) - 1
+    steps = 2**mantissa_bits
+    values = [m / steps * 2.0 ** (1 - bias) for m in range(steps)]
+    values += [
+        (1 + m / steps) * 2.0 ** (e - bias)
+        for e in range(1, 2**exponent_bits)
+        for m in range(steps)
+    ]
+    table = torch.tensor([v for v in values if v <= largest], dtype=torch.float64)
+    scale = 2.0 ** math.floor(math.log2(largest / float(x.abs().max())))
+    distance = (x.double().abs().flatten()[:, None] * scale - table).abs()
+    odd = torch.arange(len(table)) % 2
+    best = (distance == distance.min(1, keepdim=True).values).double() * (2 - odd)
+    return torch.copysign(table[best.argmax(1)].view(x.shape) / scale, x.double()).to(x.dtype)
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "groups": 2, "bias": False}])
+def test_a_convolution_of_one_pixel_can_have_eight_bits(options):
+    recipe = Recipe(activations="pact", eight_bit_1x1=True)
+    layer = QuantConv2d(4, 6, 1, recipe=recipe, **options)
+    assert layer.pact_alpha is None
+    x = normal(3, 4, 5, 6)
+    delta = normal(*layer(x).shape, seed=1, scale=1e-3)
+    delta.view(-1)[:2] = torch.tensor([0.0, 1e-14])
+    z, grad_x, grad_weight = backward(layer, x, delta)
+    plain = nn.Conv2d(4, 6, 1, **options)
+    with torch.no_grad():
+        plain.weight.copy_(nearest_float8(layer.weight.detach(), 4, 3, 448))
+        if layer.bias is not None:
+            plain.bias.copy_(layer.bias)
+    inner = nearest_float8(x, 4, 3, 448).requires_grad_()
+    out = plain(inner)
+    assert torch.allclose(z, out, rtol=1e-5, atol=1e-6)
+    rounded = nearest_float8(delta, 5, 2, 57344)
+    for_x, for_weight = torch.autograd.grad(out, (inner, plain.weight), rounded)
+    assert torch.allclose(grad_x, for_x, rtol=1e-5, atol=1e-9)
+    assert torch.allclose(grad_weight, for_weight, rtol=1e-5, atol=1e-8)
+    assert layer.grad_counts.tolist() == [1, delta.numel(), 1, 0]
+
+
+def test_eight_bits_are_for_one_pixel_only():
+    recipe = Recipe(eight_bit_1x1=True)
+    wide, narrow = QuantConv2d(4, 6, 3, recipe=recipe), QuantConv2d(4, 6, 1, recipe=recipe)
+    assert (wide.has_eight_bits, narrow.has_eight_bits) == (False, True)
+    assert not QuantConv2d(4, 6, 1).has_eight_bits
+    names = set(export_int4(nn.Sequential(wide, narrow)))
+    assert "0.weight.int4" in names
+    assert "1.weight" in names
+    with pytest.warns(RuntimeWarning, match=r"the gradient of layer 'QuantConv2d' has a NaN"):
+        grads = backward(narrow, normal(2, 4, 3, 3), torch.full((2, 6, 3, 3), math.inf))
+    assert bool(grads[1].isnan().all())
+    with pytest.raises(ValueError, match=r"input must be of a floating type, got torch\.int64"):
+        narrow(torch.ones(1, 4, 2, 2, dtype=torch.int64))
 
 
 def test_a_sample_alone_is_convolved_as_torch_does():
@@ -443,7 +501,11 @@ def test_a_convolution_with_sums_in_pieces_is_near_the_exact_one():
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch
 def test_a_compiled_model_computes_the_same():
     torch.manual_seed(0)
-    net = nn.Sequential(QuantLinear(12, 16), nn.Tanh(), QuantLinear(16, 3))
+    net = nn.Sequential(
+        QuantLinear(12, 16), nn.Unflatten(1, (4, 2, 2)),
+        QuantConv2d(4, 4, 1, recipe=Recipe(eight_bit_1x1=True)), nn.Tanh(), nn.Flatten(),
+        QuantLinear(16, 3),
+    )  # fmt: skip
     twin = copy.deepcopy(net)
     compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
     for step in range(3):

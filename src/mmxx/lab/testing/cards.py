@@ -143,8 +143,9 @@ def readme_examples_run(card: Card) -> None:
 
 def run_code_blocks(path: Path, keep: Callable[[str], bool] = bool) -> None:
     """Run the ``python`` blocks of a Markdown file, or those to keep, in one new process."""
-    blocks = [block for block in _BLOCK.findall(path.read_text(encoding="utf-8")) if keep(block)]
+    blocks = _BLOCK.findall(path.read_text(encoding="utf-8"))
     assert blocks, f"{path} has no example in Python"
+    blocks = [block for block in blocks if keep(block)]
     with tempfile.TemporaryDirectory() as place:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", "\n".join(blocks)],

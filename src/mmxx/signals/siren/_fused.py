@@ -36,27 +36,28 @@ _ONE, _HALF = np.float32(1), np.float32(0.5)
 
 
 @numba.njit(cache=True, fastmath={"contract"}, nogil=True, error_model="numpy")
-def sine_and_cosine(phase, sine):
-    """Write the sine of ``phase`` to ``sine`` and its cosine to ``phase``; both float32 [n].
+def sine_and_cosine(phase, offset, sine):
+    """Sine of ``phase + offset`` to ``sine``, cosine to ``phase``; float32 [n, h], offset [h].
 
-    Returns whether a phase exceeds `LARGEST` in magnitude: then both are not to be used.
+    Returns whether a sum exceeds `LARGEST` in magnitude: then both are not to be used.
     """
     beyond = False
-    for i in range(phase.size):
-        z = phase[i]
-        beyond = beyond | (abs(z) > LARGEST)  # not "or": this form becomes vector instructions
-        n = (z * _PER_QUADRANT + _ROUND) - _ROUND
-        r = z - n * _HIGH
-        r = r - n * _MIDDLE
-        r = r - n * _LOW
-        quadrant = np.int32(n)
-        t = r * r
-        s = r + r * t * (_S0 + t * (_S1 + t * _S2))
-        c = _ONE - _HALF * t + t * t * (_C0 + t * (_C1 + t * _C2))
-        odd = (quadrant & 1) != 0
-        a, b = (c, s) if odd else (s, c)
-        sine[i] = -a if (quadrant & 2) != 0 else a
-        phase[i] = -b if ((quadrant + 1) & 2) != 0 else b
+    for i in range(phase.shape[0]):
+        for j in range(phase.shape[1]):
+            z = phase[i, j] + offset[j]
+            beyond = beyond | (abs(z) > LARGEST)  # not "or": this form becomes vector instructions
+            n = (z * _PER_QUADRANT + _ROUND) - _ROUND
+            r = z - n * _HIGH
+            r = r - n * _MIDDLE
+            r = r - n * _LOW
+            quadrant = np.int32(n)
+            t = r * r
+            s = r + r * t * (_S0 + t * (_S1 + t * _S2))
+            c = _ONE - _HALF * t + t * t * (_C0 + t * (_C1 + t * _C2))
+            odd = (quadrant & 1) != 0
+            a, b = (c, s) if odd else (s, c)
+            sine[i, j] = -a if (quadrant & 2) != 0 else a
+            phase[i, j] = -b if ((quadrant + 1) & 2) != 0 else b
     return beyond
 
 

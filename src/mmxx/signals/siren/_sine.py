@@ -80,11 +80,11 @@ def _sine_and_cosine(
         return torch.sin(phases), phases.cos_()
     from mmxx.signals.siren import _fused
 
-    columns, offset = (omega * weight).t(), omega * bias
+    columns, offset = (omega * weight).t(), (omega * bias).numpy()
     sine, cosine = (inputs.new_empty(len(inputs), len(weight)) for _ in range(2))
     for piece in _pieces(*sine.shape):
-        phases = torch.addmm(offset, inputs[piece], columns, out=cosine[piece])
-        if _fused.sine_and_cosine(phases.numpy().reshape(-1), sine[piece].numpy().reshape(-1)):
+        products = torch.mm(inputs[piece], columns, out=cosine[piece])
+        if _fused.sine_and_cosine(products.numpy(), offset, sine[piece].numpy()):
             phases = _phases(inputs, weight, bias, omega)  # some are too large
             return torch.sin(phases), phases.cos_()
     return sine, cosine

@@ -263,9 +263,12 @@ def _show(
             row[label] = "" if metrics is None else round(float(metrics["accuracy"].mean()), 2)
             early = "" if metrics is None else metrics["curve"][_row(config, metrics)].mean()
             row[f"{label}, epoch {config.early}"] = early and round(float(early), 2)
+            stop = "" if metrics is None else round(float(metrics["stop"].double().mean()), 1)
+            row[f"{label}, stop"] = stop
         rows.append(row)
     caption = f"Per cent right on the test pictures, at the end and after epoch {config.early}."
     caption += " New weights stand in the ticket's mask; in a shuffled mask stand the ticket's own."
+    caption += " Stop: the epoch of the least test loss, where early stopping would end."
     run.table("levels", rows, f"{caption} Means of {config.seeds} networks.")
 
     for name, early in (("accuracy", False), ("early", True)):

@@ -32,8 +32,9 @@ class Supervised:
 
     Returns:
         When called, metrics: ``loss``, the mean training loss of the last epoch; with a test set
-        ``accuracy``, in per cent, ``curve``, the accuracy at the end of each epoch, and ``epochs``,
-        their numbers from 1. Of `Replicas`, tensors with an entry (a column) for each network.
+        ``accuracy``, in per cent, ``curve``, the accuracy at the end of each epoch, ``epochs``,
+        their numbers from 1, and ``stop``, the one with the least test loss, where early stopping
+        would end. Of `Replicas`, tensors with an entry (a column) for each network.
 
     Raises:
         ValueError: Lengths differ, a class is negative, or a number is out of range.
@@ -86,6 +87,7 @@ class Supervised:
         drops = [epoch * per_epoch for epoch in self.milestones]
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
         curve: list[Tensor] = []
+        test_losses: list[Tensor] = []
         epochs: list[int] = []
         total, seen = torch.zeros(replicas or 1), 0
         model.train()
@@ -104,14 +106,21 @@ class Supervised:
                 if epochs[-1] < self.epochs:
                     total, seen = torch.zeros(replicas or 1), 0
                 if self.X_test is not None:
-                    curve.append(self.accuracy(model))
+                    right, test_loss = self._tested(model)
+                    curve.append(right)
+                    test_losses.append(test_loss)
         metrics: dict[str, Any] = {"loss": total / seen, "epochs": epochs}
         if curve:
-            metrics.update(accuracy=curve[-1], curve=torch.stack(curve))
+            stop = torch.tensor(epochs)[torch.stack(test_losses).argmin(0)]
+            metrics.update(accuracy=curve[-1], curve=torch.stack(curve), stop=stop)
         if replicas is None:
             metrics["loss"] = metrics["loss"].item()
             if curve:
-                metrics.update(accuracy=curve[-1].item(), curve=metrics["curve"][:, 0].tolist())
+                metrics.update(
+                    accuracy=curve[-1].item(),
+                    curve=metrics["curve"][:, 0].tolist(),
+                    stop=metrics["stop"].item(),
+                )
         return metrics
 
     @staticmethod
@@ -121,19 +130,24 @@ class Supervised:
         each = nn.functional.cross_entropy(flat, labels.reshape(-1), reduction="none")
         return each.view(*labels.shape[:-1], -1).mean(-1).reshape(-1)
 
-    @torch.no_grad()
     def accuracy(self, model: nn.Module) -> Tensor:
         """Per cent right on the test set, [1], or [E] of `Replicas`.
 
         Raises:
             ValueError: There is no test set.
         """
+        return self._tested(model)[0]
+
+    @torch.no_grad()
+    def _tested(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """Per cent right and mean cross-entropy on the test set, [1] or [E]."""
         if self.X_test is None or self.y_test is None:
             raise ValueError("X_test and y_test must be given for an accuracy")
         replicas = self._replicas(model)
         was_training = model.training
         model.eval()
         right = torch.zeros(replicas or 1, dtype=torch.int64)
+        total = torch.zeros(replicas or 1, dtype=torch.float64)
         axis = self.y_test.ndim - 1  # that of the samples
         parts = zip(
             self.X_test.split(_EVALUATED_AT_ONCE, axis),
@@ -142,10 +156,13 @@ class Supervised:
         )
         for x, y in parts:
             if replicas and axis == 0:
-                x = x.expand(replicas, *x.shape)
-            right += (model(x).argmax(-1) == y).view(replicas or 1, -1).sum(1).cpu()
+                x, y = x.expand(replicas, *x.shape), y.expand(replicas, *y.shape)
+            logits = model(x)
+            right += (logits.argmax(-1) == y).view(replicas or 1, -1).sum(1).cpu()
+            total += self._losses(logits, y).cpu() * y.shape[-1]
         model.train(was_training)
-        return 100 * right.double() / self.y_test.shape[-1]
+        count = self.y_test.shape[-1]
+        return 100 * right.double() / count, total / count
 
     def _replicas(self, model: nn.Module) -> int | None:
         """How many networks train at once; None for a plain one."""

@@ -23,6 +23,7 @@ from .pact import PACT as PACT
 from .recipes import RECIPES as RECIPES
 from .recipes import Recipe as Recipe
 from .sawb import sawb_alpha as sawb_alpha
+from .sharding import shard as shard
 from .tracing import gemm as gemm
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "pact_parameters",
     "quantize",
     "sawb_alpha",
+    "shard",
     "skip_nonfinite",
     "stats",
     "synchronise_scales",

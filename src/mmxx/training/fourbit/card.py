@@ -114,8 +114,8 @@ CARD = Card(
         "$(0.8, 1.6] \\cdot 4^3$, by one halving or doubling a step; the first gradient sets it.",
         "The even phase goes to the input's gradient and the odd one to the weight's; the range "
         "is $4^{-3}$ to $4^3$, and what is below $4^{-3} / 1.6$ becomes 0.",
-        "Convolutions of one pixel are converted unless skip names '1x1'; the paper keeps them in "
-        "8 bits in ResNets. 8-bit formats are not offered.",
+        "Convolutions of one pixel have four bits by default; the paper keeps them in 8 bits in "
+        "ResNets, which Recipe(eight_bit_1x1=True) does with a power of two for each tensor.",
         "Activations with sign are clipped as weights are, by statistics; PACT is for inputs that "
         "are not negative.",
         "Four-bit products are computed with float32 arithmetic: bits and errors are those of "

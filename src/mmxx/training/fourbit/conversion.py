@@ -51,8 +51,9 @@ def convert(
             `torch.nn.MultiheadAttention`, which does not call its layers.
         recipe: A `Recipe`, or "ibm4" or "luq4".
         skip: Layers to leave: "first" and "last" of those that could be converted, in the order
-            of the model's own definition; "1x1" for convolutions with a kernel of one pixel,
-            which the paper keeps at 8 bits in ResNets; names, or patterns such as "head.*".
+            of the model's own definition; "1x1" for convolutions with a kernel of one pixel
+            (a recipe with ``eight_bit_1x1`` gives them 8 bits instead); names, or patterns such
+            as "head.*".
 
     Returns:
         What was converted, what not, and why not.
@@ -282,7 +283,7 @@ def export_int4(model: nn.Module) -> dict[str, Tensor]:
     names = [
         f"{name}.weight" if name else "weight"
         for name, layer in layers_of(model)
-        if layer.recipe.weights == "sawb"
+        if layer.recipe.weights == "sawb" and not layer.has_eight_bits
     ]
     if not names:
         raise ValueError("the model has no layer with four-bit weights; convert it first")

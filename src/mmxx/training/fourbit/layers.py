@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from mmxx.training.fourbit.products import Geometry, QuantizedLookup, QuantizedProduct
+from mmxx.training.fourbit.products import (
+    EightBitProduct,
+    Geometry,
+    QuantizedLookup,
+    QuantizedProduct,
+)
 from mmxx.training.fourbit.recipes import Recipe, recipe_of
 from mmxx.training.fourbit.tracing import Traced, mode
 
@@ -24,7 +30,7 @@ class Quantized:
         grad_counts: Gradients seen, numbers in them, how many of these became 0 and how many
             lay beyond the range (int64 [4]).
         running_alpha: Where the input is clipped in evaluation with "sawb" (0: not known yet).
-        pact_alpha: Where it is clipped with "pact", a parameter; else None.
+        pact_alpha: Where it is clipped with "pact", a parameter [1]; else None.
         traced: What `gemm` saw.
     """
 
@@ -78,6 +84,11 @@ class Quantized:
             return f"weight must be of a floating type, got {weight.dtype}"
         return ""
 
+    @property
+    def has_eight_bits(self) -> bool:
+        """Whether the layer's operands are 8-bit floats."""
+        return False
+
     def _set_up(self: Any, recipe: Recipe, label: str) -> None:
         device = self.weight.device
         self.recipe = recipe
@@ -92,9 +103,10 @@ class Quantized:
             "running_alpha", torch.zeros((), dtype=self.weight.dtype, device=device)
         )
         alpha = None
-        if recipe.activations == "pact" and self.base is not nn.Embedding:
+        clips = recipe.activations == "pact" and self.base is not nn.Embedding
+        if clips and not self.has_eight_bits:
             alpha = nn.Parameter(
-                torch.tensor(recipe.pact_alpha, dtype=self.weight.dtype, device=device)
+                torch.tensor([recipe.pact_alpha], dtype=self.weight.dtype, device=device)
             )
         self.register_parameter("pact_alpha", alpha)
 
@@ -106,11 +118,14 @@ class Quantized:
         self.__class__ = self.base
         return self
 
-    def _product(self: Any, x: Tensor, geometry: Geometry | None) -> Tensor:
+    def _check_floating(self, x: Tensor) -> None:
         if not x.is_floating_point():
             raise ValueError(
                 f"layer {self.label!r}: its input must be of a floating type, got {x.dtype}"
             )
+
+    def _product(self: Any, x: Tensor, geometry: Geometry | None) -> Tensor:
+        self._check_floating(x)
         return QuantizedProduct.apply(
             x,
             self.weight,
@@ -247,9 +262,29 @@ class QuantConv2d(Quantized, nn.Conv2d):
                 for d, k in zip(self.dilation, self.kernel_size, strict=True)
             )
         geometry = Geometry(self.stride, padding, self.dilation, self.groups)
+        product = self._eight_bit_product if self.has_eight_bits else self._product
         if input.dim() == 3:  # a sample alone, as torch takes it
-            return self._product(input[None], geometry)[0]
-        return self._product(input, geometry)
+            return product(input[None], geometry)[0]
+        return product(input, geometry)
+
+    @property
+    def has_eight_bits(self) -> bool:
+        """Whether the layer's operands are 8-bit floats: the recipe asks for it, of one pixel."""
+        return self.recipe.eight_bit_1x1 and math.prod(self.kernel_size) == 1
+
+    def _eight_bit_product(self, x: Tensor, geometry: Geometry) -> Tensor:
+        self._check_floating(x)
+        return EightBitProduct.apply(
+            x,
+            self.weight,
+            self.bias,
+            self.grad_exponent,
+            self.grad_counts,
+            self.recipe.accumulate,
+            geometry,
+            self.label,
+            self.traced if mode().trace else None,
+        )
 
 
 class QuantEmbedding(Quantized, nn.Embedding):

@@ -28,7 +28,12 @@ _LIBRARY.define(
     " float top, float fullest, bool stochastic, str scale, bool two_phases, int samples,"
     " str label) -> (Tensor, Tensor)"
 )
+_LIBRARY.define("eight_bits(Tensor x) -> (Tensor codes, Tensor unit)")
+_LIBRARY.define(
+    "eight_bit_gradient(Tensor delta, Tensor(a!) exponent, Tensor(b!) counts, str label) -> Tensor"
+)
 _MOMENTUM = 0.1  # of the running clipping value, as of batch normalisation
+_E4M3, _E5M2 = torch.finfo(torch.float8_e4m3fn), torch.finfo(torch.float8_e5m2)
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -185,12 +190,7 @@ def _gradient(
         found = rounding.powers(delta, Powers(radix, least), kept, two_phases=two_phases)
         for_weight = found.odd
     if not math.isfinite(found.peak):
-        warnings.warn(
-            f"the gradient of layer {label!r} has a NaN or an infinity: its scale stays as it is, "
-            "and its gradients become NaN, so that the step can be skipped",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _warn_of_nan(label)
         bad = torch.full_like(found.values, math.nan)
         return bad, bad.new_empty(0) if for_weight is None else bad.clone()
     counts += torch.tensor([1, delta.numel(), found.lost, found.over], device=counts.device)
@@ -198,6 +198,50 @@ def _gradient(
         kept = next_exponent(kept, top * fullest, found.peak)
     exponent.fill_(kept)
     return found.values, found.values.new_empty(0) if for_weight is None else for_weight
+
+
+def _warn_of_nan(label: str) -> None:
+    warnings.warn(
+        f"the gradient of layer {label!r} has a NaN or an infinity: its scale stays as it is, "
+        "and its gradients become NaN, so that the step can be skipped",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def _eight_bits(x: Tensor) -> tuple[Tensor, Tensor]:
+    """A tensor as 8-bit floats with 3 bits of mantissa (E4M3), and the value of their 1."""
+    peak = _peak(x)
+    exponent = fitting_exponent(_E4M3.max, peak) if math.isfinite(peak) else 0
+    unit = torch.tensor(math.ldexp(1.0, -exponent), dtype=_wide(x), device=x.device)
+    return (x / unit).to(torch.float8_e4m3fn), unit
+
+
+def _eight_bits_shapes(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape, dtype=torch.float8_e4m3fn), x.new_empty((), dtype=_wide(x))
+
+
+def _eight_bit_gradient(delta: Tensor, exponent: Tensor, counts: Tensor, label: str) -> Tensor:
+    """A gradient rounded to 8-bit floats with 2 bits of mantissa (E5M2), scaled to fit them.
+
+    ``exponent`` becomes that of the scale, and ``counts`` go on as of `_gradient`.
+    """
+    peak = _peak(delta)
+    if not math.isfinite(peak):
+        _warn_of_nan(label)
+        return torch.full_like(delta, math.nan, dtype=_wide(delta))
+    exponent.fill_(fitting_exponent(_E5M2.max, peak))
+    scale = math.ldexp(1.0, int(exponent))
+    values = (delta.to(_wide(delta)) * scale).to(torch.float8_e5m2).to(_wide(delta)) / scale
+    lost = int(((values == 0) & (delta != 0)).sum())
+    counts += torch.tensor([1, delta.numel(), lost, 0], device=counts.device)
+    return values
+
+
+def _eight_bit_gradient_shape(
+    delta: Tensor, exponent: Tensor, counts: Tensor, label: str
+) -> Tensor:
+    return torch.empty(delta.shape, dtype=_wide(delta), device=delta.device)
 
 
 def _whole_numbers(delta: Tensor, rate: float) -> Rounded:
@@ -234,6 +278,8 @@ for _name, _function, _shapes in (
     ("clipped", _clipped, _clipped_shapes),
     ("unpack", _unpack, _unpack_shape),
     ("gradient", _gradient, _gradient_shapes),
+    ("eight_bits", _eight_bits, _eight_bits_shapes),
+    ("eight_bit_gradient", _eight_bit_gradient, _eight_bit_gradient_shape),
 ):
     _LIBRARY.impl(_name, _function, "CompositeExplicitAutograd")
     torch.library.register_fake(f"mmxx_fourbit::{_name}", _shapes, lib=_LIBRARY)
@@ -242,3 +288,5 @@ symmetric = torch.ops.mmxx_fourbit.symmetric
 clipped = torch.ops.mmxx_fourbit.clipped
 unpack = torch.ops.mmxx_fourbit.unpack
 gradient = torch.ops.mmxx_fourbit.gradient
+eight_bits = torch.ops.mmxx_fourbit.eight_bits
+eight_bit_gradient = torch.ops.mmxx_fourbit.eight_bit_gradient

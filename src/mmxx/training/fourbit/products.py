@@ -60,6 +60,8 @@ class _Layer:
         self.accumulate = accumulate
 
     def forward(self, a: Tensor, w: Tensor) -> Tensor:
+        if self.accumulate == "fp32":
+            return a @ w.t()
         flat = multiply(a.reshape(-1, a.shape[-1]), w.t(), self.accumulate)
         return flat.view(*a.shape[:-1], w.shape[0])
 
@@ -208,8 +210,9 @@ class QuantizedProduct(torch.autograd.Function):
             levels, packed, step = operators.symmetric(x, running, training, True)
         elif recipe.activations == "pact":
             assert alpha is not None
-            levels, packed, inside = operators.clipped(x, alpha)
-            step = alpha.detach() / 15
+            clip = alpha.detach().view(())
+            levels, packed, inside = operators.clipped(x, clip)
+            step = clip / 15
         else:
             levels = packed = x
         w, w_step = _round_weight(weight, recipe)
@@ -247,7 +250,7 @@ class QuantizedProduct(torch.autograd.Function):
             if inside is not None:
                 kept = unpack_bits(inside, grad_x.numel()).view(ctx.shape)
                 codes = operators.unpack(packed, ctx.shape, False, kind)
-                grad_alpha = torch.where(kept | (codes < 15), 0.0, grad_x).sum()
+                grad_alpha = torch.where(kept | (codes < 15), 0.0, grad_x).sum().view(1)
                 grad_x = torch.where(kept, grad_x, 0.0)
             grad_x = grad_x.to(ctx.dtype)
         if need_weight:
@@ -268,6 +271,59 @@ def _round_weight(weight: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor | None
         return weight, None
     levels, _, step = operators.symmetric(weight, None, False, False)
     return levels, step
+
+
+class EightBitProduct(torch.autograd.Function):
+    """A convolution whose operands are 8-bit floats: E4M3, and E5M2 for the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        exponent: Tensor,
+        counts: Tensor,
+        accumulate: str,
+        geometry: Geometry,
+        label: str,
+        traced: Traced | None,
+    ) -> Tensor:
+        products = _products(geometry, accumulate)
+        codes, unit = operators.eight_bits(x)
+        w, w_unit = operators.eight_bits(weight)
+        z = products.forward(codes.to(unit.dtype), w.to(unit.dtype)).mul_(unit * w_unit)
+        if bias is not None:
+            z = products.add(z, bias.to(z.dtype))
+        ctx.save_for_backward(codes, unit, weight, exponent, counts)
+        ctx.settings = products, label, traced
+        ctx.dtypes = x.dtype, None if bias is None else bias.dtype
+        return z.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - by the decorator
+        ctx: Any, *grads: Tensor
+    ) -> Any:
+        codes, unit, weight, exponent, counts = ctx.saved_tensors
+        products, label, traced = ctx.settings
+        x_dtype, bias_dtype = ctx.dtypes
+        (delta,) = grads
+        rounded = operators.eight_bit_gradient(delta, exponent, counts, label).to(unit.dtype)
+        if traced is not None:
+            traced.add(delta, rounded, rounded, exponent)
+        need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+        grad_x = grad_weight = grad_bias = None
+        if need_x:
+            w, w_unit = operators.eight_bits(weight)
+            grad_x = products.backward(rounded, w.to(unit.dtype), codes.shape).mul_(w_unit)
+            grad_x = grad_x.to(x_dtype)
+        if need_weight:
+            grad_weight = products.update(rounded, codes.to(unit.dtype), weight.shape).mul_(unit)
+            grad_weight = grad_weight.to(weight.dtype)
+        if need_bias:
+            grad_bias = products.bias(delta).to(bias_dtype)
+        return (grad_x, grad_weight, grad_bias, *[None] * 6)
 
 
 class QuantizedLookup(torch.autograd.Function):

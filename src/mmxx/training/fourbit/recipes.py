@@ -34,6 +34,9 @@ class Recipe:
         accumulate: "fp32", or "fp16": products are summed in pieces of 64, and the sums rounded
             to a mantissa of 9 bits.
         pact_alpha: Where a new "pact" layer clips.
+        eight_bit_1x1: Give convolutions with a kernel of one pixel 8-bit floats instead, as the
+            paper's ResNets have: E4M3 for weights and inputs, E5M2 for gradients, each scaled by
+            the power of two that fits the tensor at hand.
 
     Raises:
         ValueError: A value is not among these, or does not go with another.
@@ -51,6 +54,7 @@ class Recipe:
     samples: int = 1
     accumulate: Literal["fp32", "fp16"] = "fp32"
     pact_alpha: float = 6.0
+    eight_bit_1x1: bool = False
 
     def __post_init__(self) -> None:
         if self.weights not in ("sawb", None):

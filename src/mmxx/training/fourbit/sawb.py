@@ -53,9 +53,16 @@ def sawb_alpha(weights: Tensor, bits: int = 4, *, zero: bool = True) -> float:
         raise ValueError(f"weights must be of a floating type, got {weights.dtype}")
     if weights.numel() == 0:
         return 1.0
-    c1, c2 = known[bits]
     mean, root = mean_sizes(weights)
-    alpha = c1 * root + c2 * mean
-    if alpha <= 0:
-        alpha = float(weights.detach().abs().max()) or 1.0
-    return alpha
+    alpha = _fitted(known[bits], mean, root)
+    return alpha if not alpha <= 0 else float(weights.detach().abs().max()) or 1.0
+
+
+def _fitted(coefficients: tuple[float, float], mean: float, root: float) -> float:
+    return coefficients[0] * root + coefficients[1] * mean
+
+
+def clipped_at(mean: float, root: float, peak: float) -> float:
+    """`sawb_alpha` of four bits from the mean, root mean square and maximum of the magnitudes."""
+    alpha = _fitted(_WITH_ZERO[4], mean, root)
+    return alpha if not alpha <= 0 else peak or 1.0
