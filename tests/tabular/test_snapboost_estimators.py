@@ -396,7 +396,7 @@ def test_bad_weights_classes_and_columns_are_refused(fitted):
     for wrong, message in (
         (-weights, "sample_weight"),
         (weights * np.nan, "NaN"),
-        (weights * 0, "0 for every row"),
+        (weights * 0, "sample_weight is zero for every row"),
     ):
         with pytest.raises(ValueError, match=message):
             SnapBoostRegressor(**FEW).fit(X, Y, wrong)

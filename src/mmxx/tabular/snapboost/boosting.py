@@ -121,7 +121,9 @@ class SnapBoost(BaseEstimator):
         weights = weights * self._class_weights(target)
         used = weights > 0
         if not used.any():
-            raise ValueError("sample_weight is 0 for every row, so there is nothing to learn from")
+            raise ValueError(
+                "sample_weight is zero for every row, so there is nothing to learn from"
+            )
         if not used.all():
             matrix, y_numbers, weights = matrix[used], y_numbers[used], weights[used]
         if not again:
@@ -194,7 +196,7 @@ class SnapBoost(BaseEstimator):
         numbers = self._read_later_targets(target)
         weights = _check_sample_weight(sample_weight, matrix, **_WEIGHTS)
         if not weights.sum() > 0:
-            raise ValueError("sample_weight_val is 0 for every row")
+            raise ValueError("sample_weight_val is zero for every row")
         return Rows(matrix, numbers, weights)
 
     def is_enough(self, machine: Machine) -> bool:

@@ -203,8 +203,9 @@ class SnapBoostClassifier(ClassifierMixin, SnapBoost):
 
     Attributes:
         classes_: The labels, sorted, of any type.
-        learners_, n_rounds_, best_round_, train_loss_, validation_loss_, cosine_,
-            feature_importances_, tree_share_, projection_: As for `SnapBoostRegressor`.
+        learners_, n_rounds_, best_round_: As for `SnapBoostRegressor`.
+        train_loss_, validation_loss_, cosine_: As for `SnapBoostRegressor`.
+        feature_importances_, tree_share_, projection_: As for `SnapBoostRegressor`.
 
     Source: Parnell et al. (2020), arXiv 2006.09745.
 
