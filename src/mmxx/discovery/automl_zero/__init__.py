@@ -1,0 +1,5 @@
+"""AutoML-Zero: learning algorithms that evolve from scratch, out of arithmetic."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
