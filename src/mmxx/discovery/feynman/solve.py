@@ -6,6 +6,7 @@ import builtins
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,11 @@ class Formula:
         return np.where(np.isfinite(values), values, np.nan)
 
 
-def _tidy(expr: Expr) -> Expr:
-    return with_pi(expr.simplify()).simplify()
+@lru_cache(maxsize=2048)  # two frontiers ask for the same
+def _tidied(expr: Expr) -> tuple[Expr, ...]:
+    """A formula in its short form, and multiplied out where that is another."""
+    forms = [with_pi(form.simplify()).simplify() for form in (expr, distribute(expr))]
+    return tuple(dict.fromkeys(forms))
 
 
 @dataclass
@@ -95,7 +99,8 @@ class Frontier:
         """
         if len(expr.numbers()) > MOST_NUMBERS:  # a polynomial, in its shortest form already
             return self._add(expr, provenance)
-        return self._add(_tidy(expr), provenance) | self._add(_tidy(distribute(expr)), provenance)
+        forms = _tidied(expr)
+        return sum(self._add(form, provenance) for form in forms) > 0
 
     def _add(self, expr: Expr, provenance: str) -> bool:
         complexity = mdl(expr, self.kind)
