@@ -1,0 +1,140 @@
+"""SnapBoost beside HistGradientBoosting, LightGBM and the package snapboost, one thread each.
+
+Normal columns, squared error, depth 6, 255 bins, the same rounds, no early stopping; fit times with
+binning, the least of several turns after a first one that compiles. Optional packages are left out
+where they are missing. Ratios are to our own fit with trees only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from mmxx.tabular.snapboost import SnapBoostRegressor
+
+DEPTH, COLUMNS = 6, 28
+
+
+def seconds(work: Callable[[], Any], turns: int) -> float:
+    """The least wall time of several turns."""
+    found = []
+    for _ in range(turns):
+        start = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def table(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """A target of products, waves and noise."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(rows, COLUMNS))
+    y = X[:, 0] * X[:, 1] + np.sin(3 * X[:, 2]) + (X[:, 3] > 0.5) + 0.3 * rng.normal(size=rows)
+    return X, y
+
+
+def ours(rounds: int, **options: Any) -> SnapBoostRegressor:
+    """Trees of depth 6 only, unless the options say otherwise."""
+    options = {"p_tree": 1.0, "min_max_depth": DEPTH} | options
+    return SnapBoostRegressor(n_rounds=rounds, max_max_depth=DEPTH, random_state=0, **options)
+
+
+def lightgbm(rounds: int) -> Any:
+    """LightGBM with 64 leaves, or None."""
+    try:
+        module = importlib.import_module("lightgbm")
+    except ImportError:
+        return None
+    return module.LGBMRegressor(
+        n_estimators=rounds, max_depth=DEPTH, num_leaves=2**DEPTH, min_child_samples=1,
+        max_bin=255, n_jobs=1, verbose=-1,
+    )  # fmt: skip
+
+
+def compare(rows: int, rounds: int, turns: int) -> None:
+    """Fit times of all."""
+    X, y = table(rows)
+    reference = seconds(lambda: ours(rounds).fit(X, y), turns)
+    mixed = {"p_tree": 0.8, "min_max_depth": 1}
+    print(f"\n{rows:,} rows, {COLUMNS} columns, {rounds} rounds")
+    show("ours, trees only", reference, reference)
+    show(
+        "ours, 80 % trees of depth 1 to 6",
+        seconds(lambda: ours(rounds, **mixed).fit(X, y), turns),
+        reference,
+    )
+    show(
+        "ours, trees only, two threads",
+        seconds(lambda: ours(rounds, n_jobs=2).fit(X, y), turns),
+        reference,
+    )
+    theirs = HistGradientBoostingRegressor(
+        max_iter=rounds, max_depth=DEPTH, max_leaf_nodes=None, min_samples_leaf=1, max_bins=255,
+        early_stopping=False,
+    )  # fmt: skip
+    show("HistGradientBoosting", seconds(lambda: theirs.fit(X, y), turns), reference)
+    model = lightgbm(rounds)
+    if model is None:
+        print("LightGBM is not installed: left out (pip install lightgbm)")
+    else:
+        show("LightGBM", seconds(lambda: model.fit(X, y), turns), reference)
+
+
+def beside_the_package(rows: int, rounds: int) -> None:
+    """The package snapboost, with exact trees, at a size that it can do."""
+    X, y = table(rows)
+    mixed = {"p_tree": 0.8, "min_max_depth": 1}
+    reference = seconds(lambda: ours(rounds, **mixed).fit(X, y), 2)
+    print(f"\n{rows:,} rows, {COLUMNS} columns, {rounds} rounds, 80 % trees of depth 1 to 6")
+    show("ours", reference, reference)
+    try:
+        module = importlib.import_module("snapboost")
+    except ImportError:
+        print("snapboost is not installed: left out (pip install snapboost)")
+        return
+    model = module.SnapBoostRegressor(
+        num_iterations=rounds, learning_rate=0.1, p_tree=0.8, min_max_depth=1, max_max_depth=DEPTH,
+        n_components=100, random_state=0,
+    )  # fmt: skip
+    show("snapboost (PyPI)", seconds(lambda: model.fit(X, y), 1), reference)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print seconds and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--turns", type=int, default=2, help="the least counts")
+    options = parser.parse_args(argv)
+    warnings.filterwarnings("ignore", message="X does not have valid feature names")
+    X, y = table(2000)
+    first = seconds(lambda: ours(3, p_tree=0.5).fit(X, y), 1)
+    print(f"the first fit, with compiled code from the cache or without: {first:.1f} s")
+    compare(options.rows, options.rounds, options.turns)
+    beside_the_package(20_000, 100)
+    X, y = table(100_000)
+    model = ours(100).fit(X[:20_000], y[:20_000])
+    print(f"\npredicting 100,000 rows by 100 trees: {seconds(lambda: model.predict(X), 3):.2f} s")
+    rng = np.random.default_rng(0)
+    calibration = seconds(lambda: np.sort(rng.random(1_000_000)), 3)
+    print(f"calibration: a million doubles sorted in {1e3 * calibration:.1f} ms")
+
+
+def show(label: str, value: float, reference: float) -> None:
+    """Print a line as soon as it is known."""
+    print(f"{label:44}{value:10.2f} s{value / reference:10.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

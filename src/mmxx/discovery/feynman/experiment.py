@@ -1,0 +1,375 @@
+"""Does AI Feynman find the formulas behind tables, with units, without, and in noise?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmxx.discovery.feynman.arms import Task
+    from mmxx.lab.run import Run
+
+_SHAM = False  # whether the baselines stand in the method's place
+QUICK_EQUATIONS = (
+    "I.6.2a", "I.8.14", "I.10.7", "I.12.2", "I.12.11", "I.13.4", "I.16.6", "I.29.4", "I.34.8",
+    "II.3.24", "III.15.12", "III.17.37",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """Find the formulas behind equations of physics, or behind your own table."""
+
+    equations: int = 12
+    """How many: 12 chosen ones, then others in the table's order with at most six variables."""
+    rows: int = 1000
+    """Rows of each table."""
+    seeds: int = 1
+    """Repetitions of every arm."""
+    max_formulas: int = 6_000_000
+    """Formulas that brute force may try on clean data, for each equation and arm."""
+    noisy_formulas: int = 6_000_000
+    """The same for each level of noise."""
+    noise: tuple[float, ...] = (0.01,)
+    """Standard deviations of the noise on y, in units of its root mean square."""
+    whole: bool = False
+    """Compare with the whole search without units instead of brute force alone."""
+    networks: int = 0
+    """Equations that a network may help with, in clean data and in noise of 0.01."""
+    steps: int = 600
+    """Steps of each network."""
+    demonstrations: int = 1
+    """Networks that are to show a generalised symmetry."""
+    bonus: int = 0
+    """Of the 20 bonus equations."""
+    real: bool = False
+    """Whether to fit Kepler's and Langmuir's measurements."""
+    data: Path | None = None
+    """A table of one's own."""
+    target: str = ""
+    """Its column to predict; by default the last column of numbers."""
+    units: Path | None = None
+    """A table of units for it: a column of names, one of units ("kg m/s^2")."""
+
+    def __post_init__(self) -> None:
+        least = {
+            "equations": 1, "rows": 20, "seeds": 1, "max_formulas": 1, "noisy_formulas": 1,
+            "networks": 0, "steps": 1, "demonstrations": 0, "bonus": 0,
+        }  # fmt: skip
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if self.bonus > 20:
+            raise ValueError(f"bonus must be at most 20, got {self.bonus}")
+        if any(not 0 < level < 10 for level in self.noise) or 0.01 not in self.noise:
+            raise ValueError(f"noise must be between 0 and 10, and have 0.01, got {self.noise}")
+        if self.units is not None and self.data is None:
+            raise ValueError(f"units needs data, got units {self.units} without data")
+
+
+TINY = Config(
+    equations=1, rows=40, max_formulas=5000, noisy_formulas=5000, networks=1, steps=10, bonus=1,
+    real=True,
+)  # fmt: skip
+QUICK = Config()
+FULL = Config(
+    equations=40, max_formulas=12_000_000, noise=(1e-4, 1e-3, 1e-2, 1e-1), whole=True, networks=15,
+    steps=800, demonstrations=3, bonus=20, real=True,
+)  # fmt: skip
+
+
+def run(config: Config, run: Run) -> None:
+    """Measure the claims, or search for the formula behind the user's table."""
+    if config.data is not None:
+        _own(config, run)
+        return
+    from mmxx.discovery.feynman import arms
+
+    names = _equations(config.equations)
+    seeds = [run.seed + s for s in range(config.seeds)]
+    without = "without" if config.whole else "brute force"
+    made = [
+        *(_clean(config, name, arm, seed) for arm in ("units", without, "polynomial")
+          for seed in seeds for name in names),
+        *(arms.Task(name, "units", config.rows, level, seed, config.noisy_formulas)
+          for level in config.noise for seed in seeds for name in names),
+        *(_clean(config, f"test_{k + 1}", "without", run.seed) for k in range(config.bonus)),
+        *(arms.Task("", "module", max(2 * config.rows, 100), 0.0, run.seed + k, 1, config.steps)
+          for k in range(config.demonstrations)),
+    ]  # fmt: skip
+    tasks = sorted(made, key=lambda task: task.arm != "module")  # the longest first
+    found = dict(zip(tasks, run.once("arms", run.map, arms.work, tasks), strict=True))
+    if config.networks:
+        found |= _with_networks(config, run, found)
+    results = [(task, found[task]) for task in made]
+    _recovery(run, names, seeds, results, without)
+    _noise(config, run, names, seeds, results)
+    _modules(run, results)
+    if config.bonus:
+        rows = [
+            {"equation": task.name, "found": result["found"], "best bits": result["bits"]}
+            for task, result in results if task.name.startswith("test_")
+        ]  # fmt: skip
+        solved = sum(bool(row["found"]) for row in rows)
+        run.table("bonus", rows, f"Bonus equations without units: {solved} of {len(rows)} found.")
+    if config.real:
+        _real(config, run)
+
+
+@contextmanager
+def sham() -> Iterator[None]:
+    """A polynomial in the search's place, and the largest error in the mean bits'."""
+    global _SHAM
+    before, _SHAM = _SHAM, True
+    try:
+        yield
+    finally:
+        _SHAM = before
+
+
+def _clean(config: Config, name: str, arm: str, seed: int) -> Task:
+    from mmxx.discovery.feynman.arms import Task
+
+    return Task(name, arm, config.rows, 0.0, seed, config.max_formulas)
+
+
+def _equations(count: int) -> list[str]:
+    from mmxx.discovery.feynman.equations import feynman_equations
+
+    table = feynman_equations()
+    others = [
+        name
+        for name, equation in table.items()
+        if not equation.bonus and len(equation.names) <= 6 and name not in QUICK_EQUATIONS
+    ]
+    return [*QUICK_EQUATIONS, *others][:count]
+
+
+def _with_networks(
+    config: Config, run: Run, found: dict[Task, dict[str, Any]]
+) -> dict[Task, dict[str, Any]]:
+    """The tasks that were not solved, once more with a network."""
+    from dataclasses import replace
+
+    from mmxx.discovery.feynman import arms
+
+    open_ = [
+        task for task, result in found.items()
+        if task.arm == "units" and task.noise in (0.0, 0.01) and not result["found"]
+    ][: config.networks]  # fmt: skip
+    again = [
+        replace(task, steps=config.steps, max_formulas=max(1, task.max_formulas // 10))
+        for task in open_
+    ]
+    results = run.once("networks", run.map, arms.work, again)
+    rows = [
+        {"equation": task.name, "noise": task.noise, "found": result["found"],
+         "taken apart": result["tree"]}
+        for task, result in zip(open_, results, strict=True)
+    ]  # fmt: skip
+    run.table("networks", rows, "Equations that were left, with a network.")
+    return {
+        task: found[task] | {key: result[key] for key in ("found", "best", "bits")}
+        for task, result in zip(open_, results, strict=True)
+        if result["found"]
+    }
+
+
+def _recovery(
+    run: Run, names: list[str], seeds: list[int], results: list[tuple[Task, Any]], without: str
+) -> None:
+    counts = dict.fromkeys(("units", without, "polynomial"), 0)
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for task, result in results:
+        if task.noise or task.arm not in counts or task.name not in names:
+            continue
+        counts[task.arm] += bool(result["found"])
+        row = rows.setdefault((task.name, task.seed), {"equation": task.name, "seed": task.seed})
+        row[task.arm] = result["found"] or "-"
+        if task.arm != "polynomial":
+            row[f"{task.arm}, formulas"] = result["seen"]
+    each = {arm: count / len(seeds) for arm, count in counts.items()}
+    method = "polynomial" if _SHAM else "units"
+    share = 100 / len(names)
+    run.measure(
+        "recovers", share * each[method], baseline=share * each[without],
+        control=share * each["polynomial"], seeds=seeds,
+    )  # fmt: skip
+    run.measure(
+        "units-help", each[method] - each[without], baseline=each[without],
+        control=each["polynomial"], seeds=seeds,
+    )  # fmt: skip
+    run.measure("polynomial-fails", each["polynomial"], seeds=seeds)
+    run.table("recovery", list(rows.values()), "Clean data: what was found, or a dash.")
+
+
+def _noise(
+    config: Config, run: Run, names: list[str], seeds: list[int], results: list[tuple[Task, Any]]
+) -> None:
+    from statistics import median
+
+    noisy = {(task.name, task.seed, task.noise): result for task, result in results if task.noise}
+    rule = "rule_2019" if _SHAM else "found"
+    levels = sorted(config.noise)
+    rows = []
+    tolerated: dict[str, list[float]] = {"found": [], "rule_2019": []}
+    clean = {(task.name, task.seed) for task, result in results
+             if task.arm == "units" and not task.noise and result["found"]}  # fmt: skip
+    for name in names:
+        for seed in seeds:
+            row: dict[str, Any] = {"equation": name, "seed": seed}
+            for level in levels:
+                result = noisy[name, seed, level]
+                row[f"{level:g}"] = result["found"] or "-"
+                row[f"{level:g}, largest error"] = result["rule_2019"] or "-"
+                row[f"{level:g}, on the way"] = "yes" if result["ever_2019"] else "no"
+            rows.append(row)
+            if (name, seed) in clean:
+                for key, found in tolerated.items():
+                    kept = [level for level in levels if noisy[name, seed, level][key]]
+                    found.append(max(kept, default=levels[0] / 10))
+    run.table(
+        "noise", rows,
+        "What was found in noise by mean bits; whether the formula of least largest error is the "
+        "truth; and whether one on the way to it was.",
+    )  # fmt: skip
+    counts = {
+        key: sum(bool(noisy[name, seed, 0.01][key]) for name in names for seed in seeds)
+        for key in ("found", "rule_2019")
+    }
+    total = len(names) * len(seeds)
+    run.measure(
+        "noise", 100 * counts[rule] / total, baseline=100 * counts["rule_2019"] / total,
+        seeds=seeds,
+    )  # fmt: skip
+    if counts[rule]:
+        run.measure("noise-rule", counts["rule_2019"] / counts[rule], seeds=seeds)
+    else:
+        run.measure("noise-rule", 1.0, seeds=seeds, note="nothing was found by the method")
+    if tolerated["found"]:
+        ours, theirs = median(tolerated[rule]), median(tolerated["rule_2019"])
+        run.measure("noise-level", ours / theirs, baseline=theirs, seeds=seeds)
+
+
+def _modules(run: Run, results: list[tuple[Task, Any]]) -> None:
+    found = [(task, result) for task, result in results if task.arm == "module"]
+    if not found:
+        return
+    rows = [
+        {"seed": task.seed, "network's error": result["error"]}
+        | {f"signal of {key}": value for key, value in sorted(result["signals"].items())}
+        for task, result in found
+    ]
+    run.table("modules", rows, "z sqrt(x² + y²): signals in decimal orders of magnitude.")
+    right = sum(result["set"] == [0, 1] for _, result in found)
+    run.measure("modularity", right / len(found), seeds=[task.seed for task, _ in found])
+
+
+def _real(config: Config, run: Run) -> None:
+    """Measurements of planets, stars and adsorption."""
+    from mmxx.discovery.feynman import real
+
+    tasks = [(name, max(1, config.max_formulas // 10)) for name in real.FILES]
+    rows = [row for part in run.once("real", run.map, real.fit, tasks) for row in part]
+    run.table("real", rows, "Real measurements: the frontier of each table, without a network.")
+
+
+def _own(config: Config, run: Run) -> None:
+    """The frontier of the user's table."""
+    import numpy as np
+
+    from mmxx.data import load
+    from mmxx.lab.report.figures import curves
+
+    assert config.data is not None
+    for claim in run.card.claims:
+        run.not_measured(claim.id, "user data: their formula is not known")
+    table: Any = load(config.data, kinds=("table",))
+    run.source(table.source)
+    numeric = list(table.numeric)
+    target = config.target or numeric[-1]
+    if target not in numeric or len(numeric) < 2:
+        raise ValueError(f"target must be one of {', '.join(numeric)}, got {target!r}")
+    names = [name for name in numeric if name != target]
+    left = [name for name in table.names if name not in numeric]
+    if left:
+        run.note(f"Columns that hold text were left out: {', '.join(left)}.")
+    X, y = table.matrix(names), table[target]
+    whole = np.isfinite(X).all(1) & np.isfinite(y)
+    if not whole.all():
+        run.note(f"{int((~whole).sum())} of {len(y)} rows were left out: a cell is missing.")
+    units = _units(config)
+    if units and target not in units:
+        raise ValueError(f"units must have a row for the target {target!r}, got {', '.join(units)}")
+    fitted = run.once("fit", _fit, config, run, X[whole], y[whole], names, units, target)
+    for note in fitted["notes"]:
+        run.note(note)
+    run.table("frontier", fitted["frontier"], "Formulas of which no other is shorter and better.")
+    run.artifact("formula.tex", fitted["latex"] + "\n", "The chosen formula.")
+    run.artifact("decomposition.txt", fitted["tree"] + "\n", "How the function was taken apart.")
+    run.note(f"{target} = {fitted['best']}")
+    points = [(row["complexity, bits"], row["error, bits"]) for row in fitted["frontier"]]
+    x, bits = zip(*points, strict=True)
+    lines = {"frontier": (x, bits), "chosen": (fitted["knee"][:1], fitted["knee"][1:])}
+    figure = curves(lines, xlabel="complexity / bits", ylabel="mean error / bits")
+    run.figure("pareto", figure, "Bits of error against bits of the formula.")
+    run.figure("decomposition", _tree(fitted["tree"]), "How the function was taken apart.")
+
+
+def _fit(
+    config: Config, run: Run, X: Any, y: Any, names: list[str], units: dict[str, str], target: str
+) -> dict[str, Any]:
+    from mmxx.discovery.feynman.regressor import AIFeynmanRegressor, safe_names
+    from mmxx.discovery.feynman.units import check_units
+
+    inputs = {name: unit for name, unit in units.items() if name != target}
+    model = AIFeynmanRegressor(
+        max_formulas=config.max_formulas, units=check_units(inputs, names) if units else None,
+        target_units=units.get(target), network=config.networks > 0, max_iter=config.steps,
+        random_state=run.seed,
+    )  # fmt: skip
+    model.fit(X, y, map=run.map)
+    safe, notes = safe_names(names)
+    frontier = [
+        {"formula": f.expr.text(safe), "complexity, bits": f.complexity,
+         "error, bits": f.error_bits, "rms error": f.rmse, "found by": f.provenance}
+        for f in model.frontier_
+    ]  # fmt: skip
+    best = model.best_
+    return {
+        "frontier": frontier, "best": best.expr.text(safe), "latex": best.expr.latex(safe),
+        "knee": [best.complexity, best.error_bits], "tree": str(model.decomposition_),
+        "notes": [*notes, *model.notes_],
+    }  # fmt: skip
+
+
+def _units(config: Config) -> dict[str, str]:
+    """Names and units from the user's file."""
+    from mmxx.data import load
+
+    if config.units is None:
+        return {}
+    table: Any = load(config.units, kinds=("table",))
+    if len(table.names) != 2:
+        raise ValueError(f"units must have two columns, got {', '.join(table.names)}")
+    names, units = table.columns
+    # a column of nothing but 1 is read as numbers
+    return {
+        str(name): unit if isinstance(unit, str) else f"{unit:g}"
+        for name, unit in zip(names, units, strict=True)
+    }
+
+
+def _tree(text: str) -> Any:
+    from matplotlib.figure import Figure
+
+    lines = text.splitlines()
+    figure = Figure(figsize=(5.2, 0.4 + 0.25 * len(lines)))
+    for k, line in enumerate(lines):
+        level = (len(line) - len(line.lstrip())) / 2
+        figure.text(0.02 + 0.06 * level, 1 - (k + 1) / (len(lines) + 1), line.strip(), fontsize=8,
+                    parse_math=False)  # fmt: skip
+    return figure

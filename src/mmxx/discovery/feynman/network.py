@@ -1,0 +1,133 @@
+"""A network that stands for the unknown function: trained, evaluated, differentiated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+Array = NDArray[np.float64]
+
+
+class Oracle(Protocol):
+    """A function that can be asked anywhere: a trained network, or the truth in a test."""
+
+    def value(self, X: Array) -> Array:
+        """Values [rows] at X [rows, columns]."""
+        ...
+
+    def gradient(self, X: Array) -> Array:
+        """Derivatives [rows, columns] at X."""
+        ...
+
+
+@dataclass
+class Network:
+    """A trained network in the units of the table.
+
+    Attributes:
+        net: The module, for scaled variables.
+        centre, width: Of each column, [columns].
+        mean, deviation: Of y.
+        error: Root mean square error on the rows held back.
+        steps: Steps made.
+    """
+
+    net: nn.Module
+    centre: Array
+    width: Array
+    mean: float
+    deviation: float
+    error: float
+    steps: int
+
+    def value(self, X: Array) -> Array:
+        """Values [rows] at X [rows, columns]."""
+        with torch.no_grad():
+            return self.net(self._scaled(X))[:, 0].double().numpy() * self.deviation + self.mean
+
+    def gradient(self, X: Array) -> Array:
+        """Derivatives [rows, columns] at X."""
+        x = self._scaled(X).requires_grad_(True)
+        (slope,) = torch.autograd.grad(self.net(x).sum(), x)
+        return slope.double().numpy() * self.deviation / self.width
+
+    def _scaled(self, X: Array) -> torch.Tensor:
+        return torch.from_numpy(((X - self.centre) / self.width).astype(np.float32))
+
+
+def tanh_network(columns: int, widths: tuple[int, ...] = (128, 128, 64, 64)) -> nn.Sequential:
+    """The paper's network: tanh, n-128-128-64-64-1 (section 2.2)."""
+    layers: list[nn.Module] = []
+    for before, after in zip((columns, *widths), widths, strict=False):
+        layers += [nn.Linear(before, after), nn.Tanh()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+
+
+def train(
+    X: Array,
+    y: Array,
+    *,
+    steps: int = 2000,
+    lr: float = 5e-3,
+    widths: tuple[int, ...] = (128, 128, 64, 64),
+    seed: int = 0,
+    patience: int = 400,
+) -> Network:
+    """Fit a network by full-batch Adam; the learning rate falls to 0 by a cosine.
+
+    A fifth of the rows is held back. Training stops early when their error has not fallen for
+    ``patience`` steps, and the best weights are kept. The global state of torch is unchanged.
+
+    Args:
+        X: [rows, columns].
+        y: [rows].
+        steps: At most.
+        lr: First learning rate.
+        widths: Of the hidden layers.
+        seed: Of weights and split.
+        patience: See above.
+
+    Source: Udrescu et al. (2020), section 2.2; the authors use batches and four rates.
+    """
+    centre, width = X.mean(0), X.std(0)
+    width[width == 0] = 1.0
+    mean, deviation = float(y.mean()), float(y.std()) or 1.0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = tanh_network(X.shape[1], widths)
+    order = np.random.default_rng(seed).permutation(len(X))
+    held = order[: max(1, len(X) // 5)]
+    rest = order[len(held) :] if len(X) > len(held) else order
+    network = Network(net, centre, width, mean, deviation, math.inf, 0)
+    inputs = network._scaled(X)
+    target = torch.from_numpy(((y - mean) / deviation).astype(np.float32))[:, None]
+    train_x, train_y, held_x, held_y = inputs[rest], target[rest], inputs[held], target[held]
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    best, best_step = math.inf, 0
+    kept = {name: value.clone() for name, value in net.state_dict().items()}
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer.zero_grad()
+        loss = (net(train_x) - train_y).square().mean()
+        loss.backward()
+        optimizer.step()
+        if step % 10 == 9 or step + 1 == steps:
+            with torch.no_grad():
+                error = float((net(held_x) - held_y).square().mean())
+            if error < best:
+                best, best_step = error, step
+                kept = {name: value.clone() for name, value in net.state_dict().items()}
+            if step - best_step >= patience:
+                break
+        network.steps = step + 1
+    net.load_state_dict(kept)
+    net.requires_grad_(False)
+    network.error = math.sqrt(best) * deviation
+    return network

@@ -1,0 +1,206 @@
+"""Recursion over modules: a network shows how a function is made, and smaller tables are solved."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmxx.discovery.feynman import modularity
+from mmxx.discovery.feynman.bits import rms
+from mmxx.discovery.feynman.expression import Expr, var
+from mmxx.discovery.feynman.modularity import Module
+from mmxx.discovery.feynman.network import Network, train
+from mmxx.discovery.feynman.solve import EXACT, Frontier, search
+
+Array = NDArray[np.float64]
+_ACCEPT = 10.0  # times the network's error that a split may err (ours)
+_ACCEPT_PAIR = 7.0  # the same of a pair (ours)
+_ACCURATE = 0.1  # a network worse than this, in units of y's root mean square, shows nothing
+_SIGNAL = 0.5  # decimal orders of magnitude that a generalised symmetry must stand out
+_DEEPEST = 3
+_PAIRED = 6  # formulas of each part that are combined
+
+
+@dataclass
+class Node:
+    """What was done with a table: a tree, printed by ``str``.
+
+    Attributes:
+        names: Of the table's variables.
+        module: How it was taken apart, or None.
+        network_error: Error of its network in units of y's root mean square; NaN without one.
+        children: The smaller tables.
+    """
+
+    names: tuple[str, ...]
+    module: Module | None = None
+    network_error: float = math.nan
+    children: list[Node] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """The variables, and how they were taken apart."""
+        made = ""
+        if self.module is not None:
+            part = ", ".join(self.names[k] for k in self.module.columns)
+            made = f": {self.module.kind} of {part} (error {self.module.error:.2g})"
+        return f"f({', '.join(self.names)}){made}"
+
+    def __str__(self) -> str:
+        lines = [self.title]
+        for child in self.children:
+            lines += ["  " + line for line in str(child).splitlines()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the recursion needs to know; see `AIFeynmanRegressor`.
+
+    Attributes:
+        floor: Bits of error that noise leaves.
+        searched: Whether the first table was searched already.
+        until: Seconds that are left.
+    """
+
+    max_formulas: int
+    max_iter: int
+    seed: int
+    operators: Any = "14ops"
+    nu: float = 0.5
+    degree: int = 4
+    transforms: bool = True
+    modules: tuple[str, ...] = ("symmetry", "separability", "composition", "generalized")
+    floor: float = 0.0
+    network: bool = True
+    searched: bool = False
+    until: Callable[[], float | None] = lambda: None
+    map: Callable[..., Any] = builtins.map
+
+
+def solve(
+    frontier: Frontier,
+    X: Array,
+    y: Array,
+    names: tuple[str, ...],
+    settings: Settings,
+    restore: Callable[[Expr], Expr] = lambda expr: expr,
+    depth: int = 0,
+) -> Node:
+    """Search a table; where that is not enough, take it apart and search the parts.
+
+    Args:
+        frontier: Judges every formula on the original table.
+        X: [rows, columns].
+        y: [rows].
+        names: Of the columns.
+        settings: Of the search.
+        restore: From a formula of this table to one of the original.
+        depth: Of the recursion.
+    """
+    share = max(1, settings.max_formulas // 2**depth) if settings.max_formulas else 0
+    if depth or not settings.searched:
+        search(
+        frontier, X, y, max_formulas=share, operators=settings.operators, nu=settings.nu,
+        degree=settings.degree, transforms=settings.transforms, restore=restore,
+        until=settings.until, map=settings.map,
+    )  # fmt: skip
+    node = Node(names)
+    enough = max(EXACT, settings.floor + 1)
+    if not settings.network or X.shape[1] < 2 or depth == _DEEPEST or settings.max_iter < 1:
+        return node
+    if frontier.best_bits < enough or settings.until() == 0:
+        return node
+    net = train(X, y, steps=settings.max_iter, seed=settings.seed)
+    node.network_error = net.error / rms(y)
+    if node.network_error > _ACCURATE:
+        return node
+    node.module = find_module(net, X, y, settings)
+    if node.module is None:
+        return node
+    module = node.module
+    if module.inner is not None:
+        smaller, rename, back = _replaced(X, names, module)
+        node.children = [
+            solve(frontier, smaller, y, rename, settings, lambda e: restore(back(e)), depth + 1)
+        ]
+    else:
+        node.children = _apart(frontier, net, X, y, names, module, settings, restore, depth)
+    frontier.polish()
+    return node
+
+
+def find_module(net: Network, X: Array, y: Array, settings: Settings) -> Module | None:
+    """The module that stands out most from what it may err, or None."""
+    rng = np.random.default_rng(settings.seed)
+    error = max(net.error / rms(y), 1e-6)
+    candidates: list[tuple[float, Module]] = []
+    if "symmetry" in settings.modules:
+        module = modularity.symmetries(net, X, y)[0]
+        candidates.append((module.error / (_ACCEPT_PAIR * error), module))
+    if "separability" in settings.modules:
+        module = modularity.separability(net, X, y)[0]
+        candidates.append((module.error / (_ACCEPT * error), module))
+    good = [(ratio, module) for ratio, module in candidates if ratio < 1]
+    if good:
+        return min(good, key=lambda pair: pair[0])[1]
+    budget = max(1000, settings.max_formulas // 10)
+    tries = []
+    if "generalized" in settings.modules and X.shape[1] > 2:
+        found = modularity.generalized_symmetries(net, X, rng, anchors=100, samples=30)
+        tries += [module.columns for module in found[:2] if module.signal > _SIGNAL]
+    if "composition" in settings.modules:
+        tries.append(tuple(range(X.shape[1])))
+    for part in tries:
+        module = modularity.compositionality(
+            net, X, y, part, rng, max_formulas=budget, largest_error=10 * error
+        )
+        if module is not None and module.inner is not None and module.inner.op != "var":
+            return module
+    return None
+
+
+def _replaced(
+    X: Array, names: tuple[str, ...], module: Module
+) -> tuple[Array, tuple[str, ...], Callable[[Expr], Expr]]:
+    """The table with the module's formula in the place of its variables."""
+    assert module.inner is not None
+    inner = module.inner
+    others = [k for k in range(X.shape[1]) if k not in module.columns]
+    table = np.column_stack([inner.evaluate(X), X[:, others]])
+    rename = (f"({inner.text(names)})", *(names[k] for k in others))
+    replacements = [inner, *(var(k) for k in others)]
+    return table, rename, lambda expr: expr.substitute(replacements)
+
+
+def _apart(
+    frontier: Frontier, net: Network, X: Array, y: Array, names: tuple[str, ...], module: Module,
+    settings: Settings, restore: Callable[[Expr], Expr], depth: int,
+) -> list[Node]:  # fmt: skip
+    """Solve both parts of a sum or product, and combine their formulas."""
+    part = list(module.columns)
+    others = [k for k in range(X.shape[1]) if k not in part]
+    first, second, centre = modularity.parts(net, X, part)
+    # what of a product passes through 0 cannot be divided by
+    second = second - centre if module.kind == "sum" else second / (centre or 1.0)
+    found, nodes = [], []
+    for columns, target in ((part, first), (others, second)):
+        table = X[:, columns]
+        own = Frontier(table, target, frontier.kind)
+        nodes.append(
+            solve(own, table, target, tuple(names[k] for k in columns), settings, depth=depth + 1)
+        )
+        replacements = [var(k) for k in columns]
+        best = sorted(own, key=lambda f: f.error_bits)[:_PAIRED]
+        found.append([f.expr.substitute(replacements) for f in best])
+    for a in found[0]:
+        for b in found[1]:
+            both = a + b if module.kind == "sum" else a * b
+            frontier.add(restore(both), f"{module.kind} of two parts")
+    return nodes

@@ -1,0 +1,419 @@
+"""Brute force: formulas in order of length, as postfix strings over an alphabet."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmxx.discovery.feynman import _gradient, _sweep
+from mmxx.discovery.feynman.bits import PRECISION, Pareto, rms
+from mmxx.discovery.feynman.expression import CONSTANTS, LETTERS, Expr, num
+
+Array = NDArray[np.float64]
+
+#: The authors' sets of symbols (variables come on top).
+ALPHABETS = {
+    "7ops": "+*D>~R0",
+    "10ops": "0~*DJORPEL",
+    "14ops": "+*-D><~IRPSCLE",
+    "19ops": "+*-D><~IRPLESCANT01",
+}
+MODES = {"*": _sweep.TIMES, "+": _sweep.PLUS, "none": _sweep.PLAIN, "gradient": _sweep.GRADIENT}
+MAX_VARIABLES = 26
+_LONGEST = 14  # symbols: beyond what any machine reaches
+_SLICE = 200_000  # formulas between two looks at the clock
+_BINARY = frozenset("+-*D")
+_NEVER = 1e6  # a nu beyond which nothing is rejected
+
+
+class Template(NamedTuple):
+    """Postfix strings of one shape: what each position takes, and where its operands are."""
+
+    arity: tuple[int, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+
+
+@lru_cache
+def templates(length: int) -> tuple[Template, ...]:
+    """All shapes of a length, as arity strings in their order.
+
+    There are Motzkin(length - 1) of them: 1, 1, 2, 4, 9, 21, 51, 127, 323, 835, …
+
+    Example:
+        >>> ["".join(map(str, t.arity)) for t in templates(3)]
+        ['002', '011']
+    """
+    found = []
+
+    def extend(arity: tuple[int, ...], depth: int) -> None:
+        left = length - len(arity)
+        if depth - 1 > left:
+            return  # too few binary operations can follow
+        if not left:
+            found.append(_wired(arity))
+            return
+        for a in range(min(depth, 2) + 1):
+            extend((*arity, a), depth + 1 - a)
+
+    extend((), 0)
+    return tuple(found)
+
+
+def _wired(arity: tuple[int, ...]) -> Template:
+    stack: list[int] = []
+    left, right = [], []
+    for position, a in enumerate(arity):
+        operands = [stack.pop() for _ in range(a)][::-1] or [position]
+        left.append(operands[0])
+        right.append(operands[-1])
+        stack.append(position)
+    return Template(arity, tuple(left), tuple(right))
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """Symbols in their order, by what they take.
+
+    Attributes:
+        letters: Symbols that take 0, 1 and 2 operands; variables are a, b, c, …
+        n_variables: How many variables there are.
+    """
+
+    letters: tuple[str, str, str]
+    n_variables: int
+
+    @classmethod
+    def make(cls, operators: str | Sequence[str], n_variables: int) -> Alphabet:
+        """An alphabet by name, or of the symbols given.
+
+        Raises:
+            ValueError: An unknown symbol (the known ones are listed), or too many variables.
+        """
+        symbols = ALPHABETS.get(operators, operators) if isinstance(operators, str) else operators
+        known = [*LETTERS, *CONSTANTS]
+        unknown = [symbol for symbol in symbols if symbol not in known]
+        if unknown or len(set(symbols)) < len(symbols):
+            raise ValueError(
+                f"operators must be one of {', '.join(ALPHABETS)} or different symbols of "
+                f"{' '.join(known)}, got {operators!r}"
+            )
+        if not 1 <= n_variables <= MAX_VARIABLES:
+            raise ValueError(f"brute force takes 1 to {MAX_VARIABLES} variables, got {n_variables}")
+        variables = "".join(chr(ord("a") + k) for k in range(n_variables))
+        nullary = "".join(s for s in symbols if s in CONSTANTS) + variables
+        binary = "".join(s for s in symbols if s in _BINARY)
+        unary = "".join(s for s in symbols if s in LETTERS and s not in _BINARY)
+        return cls((nullary, unary, binary), n_variables)
+
+    @cached_property
+    def table(self) -> NDArray[np.int64]:
+        """Leaf or opcode of each symbol, [3, most symbols]."""
+        table = np.zeros((3, max(map(len, self.letters))), np.int64)
+        table[0, : len(self.letters[0])] = np.arange(len(self.letters[0]))
+        for a in (1, 2):
+            table[a, : len(self.letters[a])] = [LETTERS[letter] for letter in self.letters[a]]
+        return table
+
+    def leaves(self, columns: Array) -> Array:
+        """Values of the nullary symbols, [symbols, rows], of the variables [variables, rows]."""
+        constants = [CONSTANTS[letter] for letter in self.letters[0] if letter in CONSTANTS]
+        rows = columns.shape[1]
+        return np.vstack([*(np.full((1, rows), c) for c in constants), columns])
+
+    def radix(self, template: Template) -> list[int]:
+        """How many symbols each position can be."""
+        return [len(self.letters[a]) for a in template.arity]
+
+    def size(self, template: Template) -> int:
+        """How many formulas the template has."""
+        return math.prod(self.radix(template))
+
+    def count(self, length: int) -> int:
+        """How many formulas there are up to a length."""
+        return sum(self.size(t) for n in range(1, length + 1) for t in templates(n))
+
+    def formula(self, template: Template, index: int) -> str:
+        """The postfix string at an index that counts with the last position fastest."""
+        letters = []
+        for a, radix in zip(template.arity[::-1], self.radix(template)[::-1], strict=True):
+            index, digit = divmod(index, radix)
+            letters.append(self.letters[a][digit])
+        return "".join(reversed(letters))
+
+    def rank(self, formula: str) -> int:
+        """The place of a formula in the authors' order, from 1: its bits are log2 of it.
+
+        Lengths first, then templates, then symbols with the first position fastest.
+
+        Raises:
+            ValueError: A symbol that is not in the alphabet, or not one formula.
+        """
+        arity = []
+        for letter in formula:
+            of = [a for a in range(3) if letter in self.letters[a]]
+            if not of:
+                raise ValueError(f"formula: {letter!r} is not in {''.join(self.letters)}")
+            arity.append(of[0])
+        shapes = templates(len(formula))
+        place = next((i for i, t in enumerate(shapes) if t.arity == tuple(arity)), None)
+        if place is None:
+            raise ValueError(f"formula: {formula!r} is not one formula")
+        before = self.count(len(formula) - 1) + sum(self.size(t) for t in shapes[:place])
+        weight, within = 1, 0
+        for letter, a in zip(formula, arity, strict=True):
+            within += weight * self.letters[a].index(letter)
+            weight *= len(self.letters[a])
+        return before + within + 1
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a sweep stands: what to hand in to go on, and what its test remembers.
+
+    Attributes:
+        length, template, index: The next formula.
+        best, sigma: Mean bits of the best so far, and their deviation.
+        worst: Bits of the least largest error so far; 0 where it is not followed.
+        seen: Formulas so far.
+    """
+
+    length: int = 1
+    template: int = 0
+    index: int = 0
+    best: float = math.inf
+    sigma: float = 0.0
+    worst: float = 0.0
+    seen: int = 0
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A formula that was better than all before it.
+
+    Attributes:
+        rpn: The postfix string.
+        rank: Its place in the authors' order.
+        bits: Mean bits of its error on all rows.
+        constant: c of y = c f, or of y = f + c; 1 where none is fitted.
+        largest: Bits of its largest error.
+        mode: "*", "+", "none" or "gradient".
+    """
+
+    rpn: str
+    rank: int
+    bits: float
+    constant: float
+    largest: float
+    mode: str
+
+    @property
+    def expr(self) -> Expr:
+        """The formula with its constant."""
+        core = Expr.from_rpn(self.rpn)
+        if self.mode == "*":
+            return num(self.constant) * core
+        return core + self.constant if self.mode == "+" else core
+
+
+@dataclass
+class Sweep:
+    """What a sweep found.
+
+    Attributes:
+        hits: Each formula that became the best by mean bits, or by its largest error.
+        cursor: Where to go on.
+        exact: Whether it ended at an exact formula.
+        timed_out: Whether it ended at ``max_seconds``.
+    """
+
+    hits: list[Hit] = field(default_factory=list)
+    cursor: Cursor = field(default_factory=Cursor)
+    exact: bool = False
+    timed_out: bool = False
+
+    @property
+    def frontier(self) -> list[Hit]:
+        """The hits of which no other is earlier in the order and better."""
+        front: Pareto[Hit] = Pareto()
+        for hit in self.hits:
+            front.add(math.log2(hit.rank), hit.bits, hit)
+        return [hit for _, _, hit in front]
+
+
+def brute_force(
+    X: ArrayLike,
+    y: ArrayLike,
+    operators: str | Sequence[str] = "14ops",
+    *,
+    mode: str = "*",
+    max_formulas: int | None = 1_000_000,
+    max_seconds: float | None = None,
+    max_length: int | None = None,
+    nu: float = 0.5,
+    scale: float | None = None,
+    enough: float = 1.0,
+    largest: bool = False,
+    start: Cursor | None = None,
+) -> Sweep:
+    r"""Try all formulas in order of length, each on as few rows as show that it is worse.
+
+    Args:
+        X: The variables, [rows, columns].
+        y: [rows]; for the mode "gradient" the directions of the gradient, [rows, columns].
+        operators: "7ops", "10ops", "14ops", "19ops", or symbols of the authors' alphabet.
+        mode: "*" fits y = c f, "+" fits y = f + c, with the median of what each row asks for;
+            "none" fits nothing; "gradient" compares directions of gradients, which finds h of
+            y = g(h(x)) whatever g is.
+        max_formulas: How many to try; None: no limit.
+        max_seconds: When to stop; None: no limit.
+        max_length: Symbols of the longest formula.
+        nu: A formula is rejected after j rows when
+            $\sqrt j (\bar b - b_{best}) / \sigma_{best} > \nu$.
+        scale: The root mean square of y by which errors are measured; that of y by default.
+        enough: Mean bits that end the search.
+        largest: Also keep the formulas of least largest error, as the method's 2019 version did.
+        start: A cursor of an earlier sweep, to go on from.
+
+    Returns:
+        The formulas found, and a cursor.
+
+    Raises:
+        ValueError: Unknown symbols or mode, shapes that do not fit, or no limit at all.
+
+    Source: Udrescu et al. (2020), section 2; the order is that of the authors' program.
+
+    Example:
+        >>> x = np.linspace(1, 2, 50)[:, None]
+        >>> found = brute_force(x, 3 * np.cos(x[:, 0] ** 2))
+        >>> found.hits[-1].rpn, round(found.hits[-1].constant, 9)
+        ('aa*C', 3.0)
+    """
+    columns = np.ascontiguousarray(np.asarray(X, np.float64).T)
+    target = np.ascontiguousarray(np.asarray(y, np.float64).T)
+    _check(columns, target, mode, max_formulas, max_seconds, max_length, nu)
+    if mode != "gradient":
+        order = spread(target)
+        columns, target = np.ascontiguousarray(columns[:, order]), target[order]
+    alphabet = Alphabet.make(operators, len(columns))
+    unit = 1.0 if mode == "gradient" else rms(target) if scale is None else scale
+    problem = _Problem(alphabet, columns, target, mode, 1 / (unit * PRECISION), nu, enough)
+    sweep = Sweep(cursor=start or problem.begin(largest))
+    longest = min(max_length or _LONGEST, _LONGEST)
+    stop = math.inf if max_formulas is None else sweep.cursor.seen + max_formulas
+    until = math.inf if max_seconds is None else time.monotonic() + max_seconds
+    while sweep.cursor.seen < stop and sweep.cursor.length <= longest and not sweep.exact:
+        if time.monotonic() >= until:
+            sweep.timed_out = True
+            break
+        hits, sweep.cursor = problem.scan(sweep.cursor, stop)
+        sweep.hits += hits
+        sweep.exact = sweep.cursor.best < enough
+    return sweep
+
+
+def spread(y: Array) -> NDArray[np.int64]:
+    """An order of the rows of which every beginning is spread evenly over the values of y.
+
+    Ranks in van der Corput's order (1935): the first rows stand for all, so that fewer of them
+    show that a formula is worse.
+    """
+    ranks = np.arange(len(y))
+    bits = max(1, int(len(y) - 1).bit_length())
+    reverse = sum(((ranks >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
+    return np.argsort(y, kind="stable")[np.argsort(reverse, kind="stable")]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What a sweep looks at."""
+
+    alphabet: Alphabet
+    columns: Array  # [variables, rows]
+    y: Array  # [rows], or [variables, rows] for gradients
+    mode: str
+    scale: float
+    nu: float
+    enough: float
+
+    @cached_property
+    def _leaves(self) -> Array:
+        return self.alphabet.leaves(self.columns)
+
+    def begin(self, largest: bool) -> Cursor:
+        """The cursor of a new sweep: what is to be beaten is the best constant, or chance."""
+        if self.mode == "gradient":
+            return Cursor(best=1 - math.log2(PRECISION), sigma=1.0)
+        centre = {"*": np.median(self.y), "+": np.median(self.y)}.get(self.mode, 0.0)
+        bits = np.log2(np.maximum(np.abs(self.y - centre) * self.scale, 1.0))
+        worst = float(bits.max()) if largest else 0.0
+        return Cursor(best=float(bits.mean()), sigma=float(bits.std()), worst=worst)
+
+    def scan(self, cursor: Cursor, stop: float) -> tuple[list[Hit], Cursor]:
+        """Go on with the cursor's template, for a slice at most."""
+        template = templates(cursor.length)[cursor.template]
+        size = self.alphabet.size(template)
+        upto = int(min(size, cursor.index + min(_SLICE, stop - cursor.seen)))
+        shape = [np.array(part, np.int64) for part in template]
+        index, value = np.empty(64, np.int64), np.empty((64, 4))
+        test = (self.scale, cursor.index, upto, min(self.nu, _NEVER), cursor.best, cursor.sigma)
+        rest = (cursor.worst, self.enough, index, value)
+        radix = np.array(self.alphabet.radix(template), np.int64)
+        given = (*shape, radix, self.alphabet.table, self._leaves, self.y)
+        if self.mode == "gradient":
+            first = len(self._leaves) - len(self.columns)
+            compare: Any = _gradient.scan
+            written, at, best, sigma = compare(*given, first, *test[1:], *rest[1:])
+            worst = 0.0
+        else:
+            fit: Any = _sweep.scan
+            written, at, best, sigma, worst = fit(*given, MODES[self.mode], *test, *rest)
+        hits = [
+            self._hit(template, int(i), v) for i, v in zip(index[:written], value, strict=False)
+        ]
+        seen = cursor.seen + at - cursor.index
+        after = Cursor(cursor.length, cursor.template, int(at), best, sigma, worst, int(seen))
+        if at < size:
+            return hits, after
+        if cursor.template + 1 < len(templates(cursor.length)):
+            return hits, replace(after, template=cursor.template + 1, index=0)
+        return hits, replace(after, length=cursor.length + 1, template=0, index=0)
+
+    def _hit(self, template: Template, index: int, value: Array) -> Hit:
+        rpn = self.alphabet.formula(template, index)
+        bits, _, constant, largest = map(float, value)
+        return Hit(rpn, self.alphabet.rank(rpn), bits, constant, largest, self.mode)
+
+
+def _check(
+    columns: Array,
+    y: Array,
+    mode: str,
+    max_formulas: int | None,
+    max_seconds: float | None,
+    max_length: int | None,
+    nu: float,
+) -> None:
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    shape = columns.shape if mode == "gradient" else columns.shape[1:]
+    if columns.ndim != 2 or y.shape != shape or not y.size:
+        raise ValueError(
+            f"X must be [rows, columns] and y fit it, got {columns.T.shape} and {y.T.shape}"
+        )
+    if max_formulas is None and max_seconds is None and max_length is None:
+        raise ValueError("max_formulas, max_seconds or max_length must be given, got None for all")
+    for name, value in (("max_formulas", max_formulas), ("max_length", max_length)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be 1 or more, got {value}")
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"max_seconds must be positive, got {max_seconds}")
+    if not nu > 0:
+        raise ValueError(f"nu must be positive, got {nu}")

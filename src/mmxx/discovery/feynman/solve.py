@@ -1,0 +1,253 @@
+"""The search of one table: polynomials, brute force on y and its transforms, and a frontier."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmxx.discovery.feynman.bits import PRECISION, Pareto, mdl, rms
+from mmxx.discovery.feynman.expression import Expr
+from mmxx.discovery.feynman.polyfit import TRANSFORMS, monomial, polynomial, spread_of, transform
+from mmxx.discovery.feynman.search import MAX_VARIABLES, brute_force
+from mmxx.discovery.feynman.simplify import distribute
+from mmxx.discovery.feynman.snap import MOST_NUMBERS, refine, snap, with_pi
+
+Array = NDArray[np.float64]
+EXACT = 1.0  # mean bits of error below which a formula is exact
+#: Where brute force looks, and its share of the formulas; the first alone, then the others.
+PLAN = (("y", "*", 3), ("y**2", "*", 1), ("1/y", "*", 1), ("log", "*", 1))
+_REFINED = 12  # of the best formulas, whose numbers are refined and snapped
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A point of the frontier.
+
+    Attributes:
+        expr: The formula.
+        complexity: Its description length in bits.
+        error_bits: Mean bits of its error.
+        rmse: Its root mean square error.
+        provenance: How it was found.
+        names: Of the variables.
+    """
+
+    expr: Expr
+    complexity: float
+    error_bits: float
+    rmse: float
+    provenance: str
+    names: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As Python writes it."""
+        return self.expr.text(self.names or None)
+
+    def latex(self) -> str:
+        """As LaTeX, without dollar signs."""
+        return self.expr.latex(self.names or None)
+
+    def predict(self, X: Any) -> Array:
+        """Its values for X [rows, columns]; NaN where it is undefined."""
+        values = self.expr.evaluate(X)
+        return np.where(np.isfinite(values), values, np.nan)
+
+
+@lru_cache(maxsize=2048)  # two frontiers ask for the same
+def _tidied(expr: Expr) -> tuple[Expr, ...]:
+    """A formula in its short form, and multiplied out where that is another."""
+    forms = [with_pi(form.simplify()).simplify() for form in (expr, distribute(expr))]
+    return tuple(dict.fromkeys(forms))
+
+
+@dataclass
+class Frontier:
+    """Formulas of which no other is both simpler and better, on the rows they are judged by.
+
+    Args:
+        X: [rows, columns].
+        y: [rows].
+        kind: Of complexity, "symbols" or "distinct".
+        weights: Of the rows, [rows].
+        rule: "mean" bits of the error, or its "largest" as the method's 2019 version had it.
+    """
+
+    X: Array
+    y: Array
+    kind: str = "symbols"
+    weights: Array | None = None
+    rule: str = "mean"
+    points: Pareto[Formula] = field(default_factory=Pareto)
+
+    def __post_init__(self) -> None:
+        self.columns = np.ascontiguousarray(self.X.T)
+        self.scale = rms(self.y)
+        self._polished: set[Expr] = set()
+
+    def add(self, expr: Expr, provenance: str) -> bool:
+        """Judge a formula, as it is and multiplied out.
+
+        One that is undefined on a row is not taken.
+        """
+        if len(expr.numbers()) > MOST_NUMBERS:  # a polynomial, in its shortest form already
+            return self._add(expr, provenance)
+        forms = _tidied(expr)
+        return sum(self._add(form, provenance) for form in forms) > 0
+
+    def _add(self, expr: Expr, provenance: str) -> bool:
+        complexity = mdl(expr, self.kind)
+        predicted = expr.evaluate_columns(self.columns)
+        error = np.abs(self.y - predicted)
+        if not np.isfinite(error).all():
+            return False
+        # the part of a bit below the precision stays 0: rounding must not decide
+        bits = np.log2(np.maximum(error / (PRECISION * self.scale), 1.0))
+        mean = float(np.average(bits, weights=self.weights) if self.rule == "mean" else bits.max())
+        if not self.points.admits(complexity, mean):
+            return False
+        square = float(np.average(np.square(error / self.scale), weights=self.weights))
+        formula = Formula(expr, complexity, mean, self.scale * math.sqrt(square), provenance)
+        return self.points.add(complexity, mean, formula)
+
+    def __iter__(self) -> Iterator[Formula]:
+        return (formula for _, _, formula in self.points)
+
+    @property
+    def best_bits(self) -> float:
+        """Mean bits of the best formula."""
+        return min((formula.error_bits for formula in self), default=math.inf)
+
+    def polish(self) -> None:
+        """Refine and snap the numbers of the best formulas."""
+        chosen = [f for f in self if 0 < len(f.expr.numbers()) <= MOST_NUMBERS][-_REFINED:]
+        for formula in chosen:
+            if formula.expr in self._polished:
+                continue
+            self._polished.add(formula.expr)
+            if formula.error_bits < EXACT:
+                refined = formula.expr
+            else:
+                refined = refine(formula.expr, self.X, self.y, weights=self.weights)
+                self.add(refined, formula.provenance)
+            for variant in snap(refined, self.X, self.y, self.weights):
+                self.add(variant, formula.provenance)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One brute-force search, ready to be sent to a worker."""
+
+    X: Array
+    y: Array
+    name: str  # of the spread_of, transform
+    mode: str
+    max_formulas: int
+    operators: Any
+    nu: float
+    largest: bool = False
+    max_seconds: float | None = None
+
+
+def run_sweep(task: Sweep) -> tuple[list[tuple[Expr, str]], int]:
+    """The formulas that a sweep found for y, with how, and how many it looked at."""
+    found = brute_force(
+        task.X, task.y, task.operators, mode=task.mode, max_formulas=task.max_formulas,
+        max_seconds=task.max_seconds, nu=task.nu, largest=task.largest,
+    )  # fmt: skip
+    inverse = TRANSFORMS[task.name][2]
+    how = f"brute force on {task.name}, {task.mode}"
+    return [(inverse(hit.expr), f"{how}: {hit.rpn}") for hit in found.hits], found.cursor.seen
+
+
+def polynomials(X: Array, y: Array, degree: int, weights: Array) -> Iterator[tuple[Expr, str]]:
+    """Polynomials up to a degree for y and each transform of it, and a monomial."""
+    product = monomial(X, y)
+    if product is not None:
+        yield product, "monomial"
+    for name, (_, _, inverse) in TRANSFORMS.items():
+        target = transform(name, y)
+        if target is None or np.ptp(target) == 0:
+            continue
+        spread = weights * spread_of(name, y) ** 2
+        for d in range(degree + 1):
+            found = polynomial(X, target, d, spread)
+            yield inverse(found), f"polynomial of degree {d} for {name}"
+
+
+def search(
+    frontier: Frontier,
+    X: Array,
+    y: Array,
+    *,
+    rival: Frontier | None = None,
+    max_formulas: int,
+    operators: Any = "14ops",
+    nu: float = 0.5,
+    degree: int = 4,
+    transforms: bool = True,
+    restore: Callable[[Expr], Expr] = lambda expr: expr,
+    until: Callable[[], float | None] = lambda: None,
+    map: Callable[..., Iterable[Any]] = builtins.map,
+) -> int:
+    """Fill a frontier with what polynomials and brute force find for one table.
+
+    Args:
+        frontier: Judges every formula on the original table.
+        X: The table to search, [rows, columns]: the original, or a reduced one.
+        rival: A frontier by another rule, to be filled by the same search.
+        y: [rows].
+        max_formulas: Of brute force; 0 leaves it out.
+        operators: See `brute_force`.
+        nu: Of the hypothesis test.
+        degree: Of the polynomials; -1 leaves them out.
+        transforms: Whether to look at transforms of y, too.
+        restore: From a formula of the searched table to one of the original.
+        until: Seconds that are left.
+        map: What to spread the sweeps with.
+
+    Returns:
+        How many formulas brute force looked at.
+    """
+    judges = (frontier,) if rival is None else (frontier, rival)
+    if degree >= 0:
+        # errors of the original y, whatever the table's y was divided by
+        unit = np.where(y != 0, frontier.y / np.where(y != 0, y, 1.0), 1.0)
+        weights = np.square(unit) * (1.0 if frontier.weights is None else frontier.weights)
+        for expr, how in polynomials(X, y, degree, weights):
+            for judge in judges:
+                judge.add(restore(expr), how)
+            if frontier.best_bits < EXACT:
+                break
+    for judge in judges:
+        judge.polish()
+    if frontier.best_bits < EXACT or not max_formulas or not 1 <= X.shape[1] <= MAX_VARIABLES:
+        return 0
+    tasks = []
+    plan = PLAN if transforms else PLAN[:1]
+    share = sum(part for *_, part in plan)
+    for name, mode, part in plan:
+        target = transform(name, y)
+        if target is not None and np.ptp(target) > 0:
+            count = max(1, max_formulas * part // share)
+            both = rival is not None
+            tasks.append(Sweep(X, target, name, mode, count, operators, nu, both, until()))
+    seen = 0
+    for batch in (tasks[:1], tasks[1:]):
+        for found, count in map(run_sweep, batch):
+            seen += count
+            for judge in judges:
+                for expr, how in found:
+                    judge.add(restore(expr), how)
+        for judge in judges:
+            judge.polish()
+        if frontier.best_bits < EXACT:
+            break
+    return seen

@@ -1,0 +1,445 @@
+"""Compiled growth of one regression tree over binned columns.
+
+Gradients and curvatures come as whole numbers in a common unit, so that their sums are exact: the
+same tree, bit for bit, whatever the order of the rows, the number of threads or of shards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import (
+    njit,  # pyright: ignore[reportPrivateImportUsage]
+    types,  # pyright: ignore[reportPrivateImportUsage]
+)
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+BINS = 256  # of a column's histogram; the last one holds missing values
+MISSING = BINS - 1
+SMALL = 64  # a node of so many rows at most is searched without a histogram of every bin
+BLOCK = 64  # columns whose histograms fit into the second-level cache together
+AHEAD = 12  # rows between fetching a row and counting it
+TIE = 1e-10  # a gain must be better by this share: gains that are equal differ by rounding
+
+# Columns of a node's record: the feature (-1 for a leaf), the bins on both sides of the threshold,
+# how far the right child lies behind the node (the left one is next), where missing values go,
+# and the rows of the node.
+FEATURE, LOW, HIGH, RIGHT, MISSING_LEFT, START, STOP = range(7)
+VALUE, GAIN, COVER = range(3)
+# Entries of ``settings``; the units turn whole numbers into gradients and curvatures.
+L2, MIN_WEIGHT, MIN_LEAF, MAX_DEPTH, G_UNIT, H_UNIT = range(6)
+# Entries of a split, after FEATURE to MISSING_LEFT: the sums of its left side
+SUMS = 5
+# Entries of a node that waits: its parent, its side, its rows, its depth, and its histogram
+PARENT, SIDE, FIRST, END, DEPTH, SLOT = range(6)
+
+
+def _count_zeros(typing_context, x):
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
+
+    return types.uint64(types.uint64), generate
+
+
+_trailing_zeros: Any = intrinsic(_count_zeros)
+
+
+def _fetch_row(typing_context, array, row):
+    def generate(context, builder, signature, arguments):
+        view = context.make_array(signature.args[0])(context, builder, arguments[0])
+        stride = cgutils.unpack_tuple(builder, view.strides)[0]
+        start = builder.ptrtoint(view.data, stride.type)
+        place = builder.add(start, builder.mul(arguments[1], stride))
+        byte, number = ir.PointerType(ir.IntType(8)), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, keep, data = (ir.Constant(number, x) for x in (0, 3, 1))
+        builder.call(function, [builder.inttoptr(place, byte), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+_prefetch: Any = intrinsic(_fetch_row)
+
+
+@njit(cache=True, nogil=True)
+def accumulate(hist, bins, gh, rows, columns):
+    """Add rows to the histogram of each column.
+
+    Args:
+        hist: int64 [d, 256, 3]: sums of g, sums of h, counts.
+        bins: uint8 [n, d].
+        gh: int64 [n, 2]: g and h.
+        rows: int32 [m], which rows.
+        columns: int32 [k], which columns.
+    """
+    for first in range(0, columns.size, BLOCK):
+        last = min(first + BLOCK, columns.size)
+        for i in range(rows.size):
+            row = rows[i]
+            # below the root rows lie scattered, and waiting for them would take most of the time
+            ahead = rows[min(i + AHEAD, rows.size - 1)]
+            _prefetch(bins, ahead)
+            _prefetch(gh, ahead)
+            value, weight = gh[row, 0], gh[row, 1]
+            for c in range(first, last):
+                column = columns[c]
+                cell = hist[column, bins[row, column]]
+                cell[0] += value
+                cell[1] += weight
+                cell[2] += 1
+
+
+@njit(cache=True, nogil=True)
+def partition(bins, rows, spare, feature, low, missing_left, left):
+    """Order rows by the side of a split that they fall on, and otherwise as they were.
+
+    Args:
+        bins: uint8 [n, d].
+        rows: int32 [m], reordered in place.
+        spare: int32, at least [m].
+        feature, low, missing_left: The split; left of it lie bins up to ``low``.
+        left: bool [256]: the categories on the left, where ``low`` is -1.
+
+    Returns:
+        How many rows are on the left.
+    """
+    count, others = 0, 0
+    for i in range(rows.size):
+        row = rows[i]
+        _prefetch(bins, rows[min(i + AHEAD, rows.size - 1)])
+        code = bins[row, feature]
+        if code == MISSING:
+            goes = missing_left
+        elif low < 0:
+            goes = left[code]
+        else:
+            goes = code <= low
+        rows[count] = row  # never ahead of the row that is read
+        spare[others] = row
+        count += goes
+        others += 1 - goes
+    rows[count:] = spare[:others]
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _score(g, h, lower, upper):
+    """What a leaf takes off twice the objective, and its value: -g/h within its bounds."""
+    if not h > 0.0:
+        return 0.0, min(max(0.0, lower), upper)
+    value = -g / h
+    if value < lower or value > upper:
+        value = min(max(value, lower), upper)
+        return -(2.0 * g + h * value) * value, value
+    return g * g / h, value
+
+
+@njit(cache=True, nogil=True)
+def leaf_value(g, h, lower, upper):
+    """The value of a leaf, within its bounds; ``h`` holds the penalty."""
+    return _score(g, h, lower, upper)[1]
+
+
+@njit(cache=True, nogil=True)
+def _order_of(sums, size, settings, order):
+    """Order categories by the value that a leaf of each alone would have: [size] into order."""
+    rank = np.empty(size)
+    for i in range(size):
+        weight = sums[i, 1] * settings[H_UNIT] + settings[L2]
+        rank[i] = sums[i, 0] * settings[G_UNIT] / weight if weight > 0.0 else 0.0
+        place = i
+        while place > 0 and rank[order[place - 1]] > rank[i]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = i
+
+
+@njit(cache=True, nogil=True)
+def _scan(column, size, codes, sums, missing, total, kind, bounds, settings, gain, split, left):
+    """Try every split of one column, and keep the best of all columns.
+
+    Args:
+        column: Which column.
+        size: How many of its bins are in use.
+        codes: int64 [256]: these bins, ascending.
+        sums: int64 [256, 3]: their sums of g and of h, and counts.
+        missing, total: int64 [3]: the same of the missing values, and of the node.
+        kind: 0 for a number, 1 or -1 for one along which the value must not fall or rise, 2 for
+            a category.
+        bounds: float64 [2], between which values must lie.
+        settings: float64 [6].
+        gain: That of the best split so far.
+        split: int64 [8], the best split so far.
+        left: bool [256], the categories on its left.
+
+    Returns:
+        The gain of the best split so far.
+    """
+    g_unit, h_unit, l2 = settings[G_UNIT], settings[H_UNIT], settings[L2]
+    lower, upper = bounds[0], bounds[1]
+    base, _ = _score(total[0] * g_unit, total[1] * h_unit + l2, lower, upper)
+    order = np.empty(size if kind == 2 else 0, np.int64)
+    if kind == 2:
+        _order_of(sums, size, settings, order)
+    for way in range(2 if missing[2] > 0 else 1):  # missing values on the right, then on the left
+        g, h, n = np.int64(0), np.int64(0), np.int64(0)
+        if way == 1:
+            g, h, n = missing[0], missing[1], missing[2]
+        alone = way == 0 and missing[2] > 0  # then all others may be on the left
+        for i in range(size if alone else size - 1):
+            k = order[i] if kind == 2 else i
+            g += sums[k, 0]
+            h += sums[k, 1]
+            n += sums[k, 2]
+            if n < settings[MIN_LEAF] or h * h_unit < settings[MIN_WEIGHT]:
+                continue
+            h_right = (total[1] - h) * h_unit
+            if total[2] - n < settings[MIN_LEAF] or h_right < settings[MIN_WEIGHT]:
+                break
+            on_left, left_value = _score(g * g_unit, h * h_unit + l2, lower, upper)
+            on_right, right_value = _score((total[0] - g) * g_unit, h_right + l2, lower, upper)
+            if (kind == 1 and left_value > right_value) or (
+                kind == -1 and left_value < right_value
+            ):
+                continue
+            found = on_left + on_right - base
+            if found > gain * (1.0 + TIE) and found > 1e-12 * (on_left + on_right):
+                gain = found
+                split[FEATURE] = column
+                split[MISSING_LEFT] = way if missing[2] > 0 else 2 * h > total[1]
+                split[SUMS], split[SUMS + 1], split[SUMS + 2] = g, h, n
+                if kind == 2:
+                    split[LOW] = split[HIGH] = -1
+                    left[:] = False
+                    for j in range(i + 1):
+                        left[codes[order[j]]] = True
+                else:
+                    split[LOW] = codes[k]
+                    split[HIGH] = codes[k + 1] if k + 1 < size else codes[k]
+    return gain
+
+
+@njit(cache=True, nogil=True)
+def search_histogram(hist, columns, kinds, total, bounds, settings, split, left):
+    """The best split of a node by its histogram.
+
+    Args:
+        hist: int64 [d, 256, 3].
+        columns: int32 [k], which columns.
+        kinds: int8 [d]; this and what follows as for one column above.
+        total: int64 [3].
+        bounds: float64 [2].
+        settings: float64 [6].
+        split: int64 [8], receives the split.
+        left: bool [256], receives the categories on its left.
+
+    Returns:
+        Its gain; 0 where there is none.
+    """
+    codes, sums = np.empty(BINS, np.int64), np.empty((BINS, 3), np.int64)
+    gain = 0.0
+    for column in columns:
+        size = 0
+        for code in range(MISSING):
+            if hist[column, code, 2] > 0:
+                codes[size] = code
+                sums[size] = hist[column, code]
+                size += 1
+        gain = _scan(
+            column, size, codes, sums, hist[column, MISSING], total, kinds[column], bounds,
+            settings, gain, split, left,
+        )  # fmt: skip
+    return gain
+
+
+@njit(cache=True, nogil=True)
+def _search_rows(bins, gh, rows, columns, kinds, total, bounds, settings, tally, split, left):
+    """The same for few rows, without a histogram: ``tally``, int64 [256, 3], is and stays 0."""
+    codes, sums = np.empty(BINS, np.int64), np.empty((BINS, 3), np.int64)
+    used, missing = np.zeros(4, np.uint64), np.empty(3, np.int64)
+    gain = 0.0
+    for column in columns:
+        for row in rows:
+            code = bins[row, column]
+            used[code >> 6] |= np.uint64(1) << np.uint64(code & 63)
+            cell = tally[code]
+            cell[0] += gh[row, 0]
+            cell[1] += gh[row, 1]
+            cell[2] += 1
+        missing[:] = tally[MISSING]
+        tally[MISSING] = 0
+        used[3] &= ~(np.uint64(1) << np.uint64(63))
+        size = 0
+        for word in range(4):
+            while used[word]:
+                code = 64 * word + np.int64(_trailing_zeros(used[word]))
+                codes[size] = code
+                sums[size] = tally[code]
+                tally[code] = 0
+                size += 1
+                used[word] &= used[word] - np.uint64(1)
+        gain = _scan(
+            column, size, codes, sums, missing, total, kinds[column], bounds, settings, gain,
+            split, left,
+        )  # fmt: skip
+    return gain
+
+
+@njit(cache=True, nogil=True)
+def child_bounds(kinds, split, total, bounds, settings, lower_child, upper_child):
+    """The bounds of both children: along a monotone column they part in the middle."""
+    lower_child[:] = bounds
+    upper_child[:] = bounds
+    kind = kinds[split[FEATURE]]
+    if kind == 1 or kind == -1:
+        g, h = split[SUMS] * settings[G_UNIT], split[SUMS + 1] * settings[H_UNIT]
+        whole = total[0] * settings[G_UNIT], total[1] * settings[H_UNIT]
+        _, one = _score(g, h + settings[L2], bounds[0], bounds[1])
+        _, two = _score(whole[0] - g, whole[1] - h + settings[L2], bounds[0], bounds[1])
+        middle = (one + two) / 2
+        lower_child[1 if kind == 1 else 0] = middle
+        upper_child[0 if kind == 1 else 1] = middle
+
+
+@njit(cache=True, nogil=True)
+def _split_histogram(pool, slot, free, bins, gh, small, large, columns):
+    """Turn a node's histogram into those of its children.
+
+    That of the child with more rows takes its place; the other's, where it needs one, is counted
+    and taken off it.
+
+    Returns:
+        The slots of the smaller and of the larger child, -1 for none, and how many slots are free.
+    """
+    count = free[0]
+    if large.size <= SMALL:
+        free[count + 1] = slot
+        free[0] = count + 1
+        return -1, -1
+    if small.size <= SMALL:
+        for row in small:
+            for column in columns:
+                cell = pool[slot, column, bins[row, column]]
+                cell[0] -= gh[row, 0]
+                cell[1] -= gh[row, 1]
+                cell[2] -= 1
+        return -1, slot
+    own = free[count]
+    free[0] = count - 1
+    for column in columns:
+        pool[own, column] = 0
+    accumulate(pool[own], bins, gh, small, columns)
+    for column in columns:
+        pool[slot, column] -= pool[own, column]
+    return own, slot
+
+
+@njit(cache=True, nogil=True)
+def grow(bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, nodes, values, sets):
+    """Grow a tree, depth first.
+
+    Args:
+        bins: uint8 [n, d], the last bin for missing values.
+        gh: int64 [n, 2], gradients and curvatures in the units of the settings.
+        rows: int32 [m], the rows of the root; reordered so that every node's are together.
+        spare: int32, at least [m].
+        columns: int32 [k], the columns to use.
+        kinds: int8 [d]: 0 for a number, 1 or -1 for one along which the value must not fall or
+            rise, 2 for a category.
+        total: int64 [3]: sums of g and of h and the count over the root's rows.
+        bounds: float64 [2], between which the root's value must lie.
+        settings: float64 [6]: L2 penalty, least curvature and least rows of a leaf, greatest
+            depth, the units of g and h.
+        pool: int64 [depth + 2, d, 256, 3], room for histograms.
+        nodes: int32 [room, 7], receives the nodes in depth-first order.
+        values: float64 [room, 3], receives their values, gains and curvatures.
+        sets: bool [room, 256], receives the categories on the left; [0, 256] without categories.
+
+    Returns:
+        How many nodes there are.
+    """
+    split, left = np.zeros(8, np.int64), np.zeros(BINS, np.bool_)
+    tally = np.zeros((BINS, 3), np.int64)
+    depth_limit = int(settings[MAX_DEPTH])
+    waiting = np.empty((depth_limit + 2, 6), np.int64)
+    totals = np.empty((depth_limit + 2, 3), np.int64)
+    limits = np.empty((depth_limit + 2, 2))
+    own, edge = np.empty(3, np.int64), np.empty(2)
+    free = np.empty(pool.shape[0] + 1, np.int64)  # how many slots are free, and which
+    free[0] = pool.shape[0]
+    free[1:] = np.arange(pool.shape[0])
+    slot = -1
+    if rows.size > SMALL and depth_limit > 0:
+        slot = free[free[0]]
+        free[0] -= 1
+        pool[slot] = 0
+        accumulate(pool[slot], bins, gh, rows, columns)
+    waiting[0] = -1, 0, 0, rows.size, 0, slot
+    totals[0], limits[0] = total, bounds
+    pending, count = 1, 0
+    while pending:
+        pending -= 1
+        parent, side, start, stop, depth, slot = waiting[pending]
+        own[:], edge[:] = totals[pending], limits[pending]
+        if side == 1:
+            nodes[parent, RIGHT] = count - parent
+        mine = rows[start:stop]
+        weight = own[1] * settings[H_UNIT]
+        gain = 0.0
+        if depth < depth_limit and mine.size > 1:
+            if slot >= 0:
+                gain = search_histogram(
+                    pool[slot], columns, kinds, own, edge, settings, split, left
+                )
+            else:
+                gain = _search_rows(
+                    bins, gh, mine, columns, kinds, own, edge, settings, tally, split, left
+                )
+        node = count
+        count += 1
+        nodes[node, START], nodes[node, STOP] = start, stop
+        nodes[node, RIGHT] = 0
+        values[node, VALUE] = _score(
+            own[0] * settings[G_UNIT], weight + settings[L2], edge[0], edge[1]
+        )[1]
+        values[node, GAIN], values[node, COVER] = gain, weight
+        if not gain > 0.0:
+            nodes[node, FEATURE] = -1
+            if slot >= 0:
+                free[0] += 1
+                free[free[0]] = slot
+            continue
+        nodes[node, : MISSING_LEFT + 1] = split[: MISSING_LEFT + 1]
+        if split[LOW] < 0:
+            sets[node] = left
+        on_left = partition(
+            bins, mine, spare, split[FEATURE], split[LOW], split[MISSING_LEFT], left
+        )
+        middle = start + on_left
+        slots = -1, -1
+        if slot >= 0 and depth + 1 < depth_limit:
+            if on_left <= stop - middle:
+                slots = _split_histogram(
+                    pool, slot, free, bins, gh, rows[start:middle], rows[middle:stop], columns
+                )
+            else:
+                slots = _split_histogram(
+                    pool, slot, free, bins, gh, rows[middle:stop], rows[start:middle], columns
+                )
+                slots = slots[1], slots[0]
+        elif slot >= 0:
+            free[0] += 1
+            free[free[0]] = slot
+        waiting[pending] = node, 1, middle, stop, depth + 1, slots[1]
+        waiting[pending + 1] = node, 0, start, middle, depth + 1, slots[0]
+        child_bounds(kinds, split, own, edge, settings, limits[pending + 1], limits[pending])
+        for k in range(3):
+            totals[pending + 1, k] = split[SUMS + k]
+            totals[pending, k] = own[k] - split[SUMS + k]
+        pending += 2
+    return count

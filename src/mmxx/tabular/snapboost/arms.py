@@ -1,0 +1,166 @@
+"""The arms that are compared, each with the same search over its settings."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmxx.tabular.snapboost.boosting import SnapBoost
+from mmxx.tabular.snapboost.estimators import SnapBoostClassifier, SnapBoostRegressor
+from mmxx.tabular.snapboost.machine import Machine
+from mmxx.tabular.snapboost.problems import Problem, Split
+
+Array = NDArray[np.float64]
+ARMS = ("one depth", "random depth", "mixed", "control", "ridge only")
+_DEPTHS = 7
+_COMPONENTS = (50, 100, 200, 400)
+
+
+class Draw(NamedTuple):
+    """One configuration, of which every arm takes what it has a use for."""
+
+    learning_rate: float
+    l2: float
+    min_child_weight: float
+    depth: int
+    least: int
+    p_tree: float
+    gamma: float
+    alpha: float
+    n_components: int
+
+
+def draws(count: int, rng: np.random.Generator) -> list[Draw]:
+    """Configurations at random, the same for every arm."""
+
+    def log_uniform(low: float, high: float) -> float:
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+    found = []
+    for _ in range(count):
+        depth = int(rng.integers(1, _DEPTHS + 1))
+        found.append(
+            Draw(
+                log_uniform(0.03, 0.4),
+                log_uniform(0.01, 100),
+                log_uniform(1, 20),
+                depth,
+                int(rng.integers(1, depth + 1)),
+                float(rng.uniform(0.3, 1)),
+                log_uniform(0.001, 1),
+                log_uniform(0.001, 100),
+                int(rng.choice(_COMPONENTS)),
+            )
+        )
+    return found
+
+
+def parameters(arm: str, draw: Draw) -> dict[str, Any]:
+    """What a configuration means to an arm."""
+    found: dict[str, Any] = {
+        "learning_rate": draw.learning_rate, "l2": draw.l2,
+        "min_child_weight": draw.min_child_weight, "max_max_depth": draw.depth,
+        "min_max_depth": draw.depth if arm == "one depth" else draw.least,
+    }  # fmt: skip
+    if arm in ("one depth", "random depth"):
+        return found | {"p_tree": 1.0}
+    share = 0.0 if arm == "ridge only" else draw.p_tree
+    return found | {
+        "p_tree": share, "gamma": draw.gamma, "alpha": draw.alpha,
+        "n_components": draw.n_components,
+    }  # fmt: skip
+
+
+class ShuffledMachine(Machine):
+    """The control: ridge rounds that learn from the features of other rows."""
+
+    def encoded(self) -> NDArray[np.float32]:
+        """The encoded rows in another order."""
+        return np.random.default_rng(self._seed).permutation(super().encoded())
+
+
+class ShuffledRegressor(SnapBoostRegressor):
+    """Its estimator for regression."""
+
+    _machine = ShuffledMachine
+
+
+class ShuffledClassifier(SnapBoostClassifier):
+    """Its estimator for classification."""
+
+    _machine = ShuffledMachine
+
+
+def estimator(arm: str, task: str, **options: Any) -> SnapBoost:
+    """The unfitted model of an arm."""
+    if arm == "control":
+        return (ShuffledRegressor if task == "regression" else ShuffledClassifier)(**options)
+    return (SnapBoostRegressor if task == "regression" else SnapBoostClassifier)(**options)
+
+
+class Search(NamedTuple):
+    """A task for a worker: one arm on one split of a table, with all its configurations."""
+
+    arm: str
+    problem: Problem
+    split: Split
+    draws: list[Draw]
+    rounds: int
+    seed: int
+
+
+def search(task: Search) -> dict[str, Any]:
+    """Fit every configuration, choose by validation, and measure on the test rows.
+
+    Returns:
+        ``test``, the loss of the chosen one; ``losses``, each one's on the validation rows;
+        ``best``, its number; ``rounds``, how many it has; ``tree`` and ``ridge``, the mean squared
+        cosines of its two kinds of rounds (None where it has none); ``predicted``, its predictions
+        for the test rows, [n] or probabilities [n, classes].
+    """
+    X, y, parts = task.problem.X, task.problem.y, task.split
+    losses, chosen = [], None
+    for number, draw in enumerate(task.draws):
+        model = estimator(
+            task.arm, task.problem.task, n_rounds=task.rounds, early_stopping=True,
+            n_rounds_no_change=20, random_state=task.seed + number,
+            categorical_features=list(task.problem.categorical), **parameters(task.arm, draw),
+        )  # fmt: skip
+        model.fit(
+            X[parts.train], y[parts.train], X_val=X[parts.validation], y_val=y[parts.validation]
+        )
+        assert model.validation_loss_ is not None
+        losses.append(float(model.validation_loss_.min()))
+        if chosen is None or losses[-1] < min(losses[:-1]):
+            chosen = model
+    assert chosen is not None
+    is_tree = np.array([one.kind == "tree" for one in chosen.learners_])
+    is_tree = is_tree.reshape(chosen.n_rounds_, -1)[:, 0]
+    cosines = {
+        kind: float(chosen.cosine_[which].mean()) if which.any() else None
+        for kind, which in (("tree", is_tree), ("ridge", ~is_tree))
+    }
+    return {
+        "test": test_loss(chosen, X[parts.test], y[parts.test]),
+        "predicted": predictions(chosen, X[parts.test]),
+        "losses": losses,
+        "best": int(np.argmin(losses)),
+        "rounds": chosen.best_round_,
+        **cosines,
+    }
+
+
+def predictions(model: Any, X: Array) -> Array:
+    """Predicted targets [n], or probabilities [n, classes]."""
+    return model.predict(X) if isinstance(model, SnapBoostRegressor) else model.predict_proba(X)
+
+
+def test_loss(model: Any, X: Array, y: Array) -> float:
+    """Mean squared error, or log-loss."""
+    found = predictions(model, X)
+    if found.ndim == 1:
+        return float(np.square(found - y).mean())
+    mine = found[np.arange(len(y)), np.searchsorted(model.classes_, y)]
+    return float(-np.log(np.maximum(mine, 1e-15)).mean())

@@ -1,0 +1,152 @@
+"""Columns as at most 255 bins each, by weighted quantiles, and a bin for missing values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numba import njit  # pyright: ignore[reportPrivateImportUsage]
+from numpy.typing import NDArray
+
+from mmxx.tabular.snapboost._grow import MISSING
+
+EDGE_ROWS = 200_000  # rows from which edges are computed at most
+_TOGETHER = 256  # rows binned column by column, so that they stay in the first-level cache
+
+
+@njit(cache=True, nogil=True)
+def _find_bins(X, edges, starts, codes, out):
+    """The bin of each value: the number of its column's edges that lie below it.
+
+    Args:
+        X: float64 [n, d].
+        edges: float64, those of all columns, ascending in each.
+        starts: int64 [d + 1], where each column's begin.
+        codes: int64 [d]: -1, or for a categorical column its number of categories.
+        out: uint8 [n, d].
+    """
+    for first in range(0, X.shape[0], _TOGETHER):
+        last = min(first + _TOGETHER, X.shape[0])
+        for column in range(X.shape[1]):
+            start, count = starts[column], starts[column + 1] - starts[column]
+            for row in range(first, last):
+                x = X[row, column]
+                if np.isnan(x):
+                    out[row, column] = MISSING
+                elif codes[column] >= 0:
+                    out[row, column] = int(x) if 0 <= x < codes[column] else MISSING
+                else:
+                    low, left = start, count
+                    while left > 0:  # no branch inside: it could not be predicted
+                        half = (left + 1) >> 1
+                        low += half * np.int64(edges[low + half - 1] < x)
+                        left -= half
+                    out[row, column] = low - start
+
+
+@dataclass(frozen=True)
+class Binner:
+    """Where the bins of each column end.
+
+    Attributes:
+        edges: For each column its edges, ascending float64; bin b holds what is above edge b - 1
+            and not above edge b. Empty for a categorical column.
+        codes: int64 [d]: the number of categories of a categorical column, else -1.
+    """
+
+    edges: tuple[NDArray[np.float64], ...]
+    codes: NDArray[np.int64]
+    _flat: NDArray[np.float64] = field(init=False, repr=False)
+    _starts: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        flat = np.append(np.concatenate(self.edges), np.inf)
+        starts = np.cumsum([0, *map(len, self.edges)])
+        object.__setattr__(self, "_flat", flat)
+        object.__setattr__(self, "_starts", starts)
+
+    @classmethod
+    def of(
+        cls,
+        X: NDArray[np.float64],
+        weights: NDArray[np.float64] | None = None,
+        *,
+        max_bins: int = 255,
+        codes: NDArray[np.int64] | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> Binner:
+        """Find the edges: between any two values where they are few, else at quantiles.
+
+        Args:
+            X: float64 [n, d], NaN for missing values.
+            weights: float64 [n]; a weight of 2 counts as two rows.
+            max_bins: Bins of a column at most, 2 to 255.
+            codes: Numbers of categories, as in the attribute.
+            rng: Draws 200,000 rows where there are more; without it the first ones are taken.
+
+        Example:
+            >>> Binner.of(np.array([[1.0], [2.0], [4.0]])).edges
+            (array([1.5, 3. ]),)
+        """
+        codes = np.full(X.shape[1], -1) if codes is None else codes
+        if len(X) > EDGE_ROWS:
+            chosen = (
+                np.arange(EDGE_ROWS)
+                if rng is None
+                else np.sort(rng.choice(len(X), EDGE_ROWS, replace=False))
+            )
+            X, weights = X[chosen], None if weights is None else weights[chosen]
+        edges = tuple(
+            _edges(column, weights, max_bins) if code < 0 else np.empty(0)
+            for column, code in zip(X.T, codes, strict=True)
+        )
+        return cls(edges, codes)
+
+    def __call__(self, X: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """The bins of some rows: uint8 [n, d], 255 for missing values."""
+        out = np.empty(X.shape, np.uint8)
+        _find_bins(np.ascontiguousarray(X), self._flat, self._starts, self.codes, out)
+        return out
+
+    def thresholds(
+        self, columns: NDArray[np.int32], low: NDArray[np.int32], high: NDArray[np.int32]
+    ) -> NDArray[np.float64]:
+        """The numbers halfway between pairs of bins; infinity where both are the last in use.
+
+        Args:
+            columns: [m], of which columns.
+            low, high: [m], the bins.
+        """
+        starts = self._starts[columns]
+        between = halfway(self._flat[starts + low], self._flat[starts + high - 1])
+        return np.where(low == high, np.inf, between)
+
+
+def halfway(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The middle of two numbers, such that ``low <= middle``, and below ``high`` if they differ."""
+    middle = low / 2 + high / 2  # their sum might overflow
+    return np.where((middle >= low) & (middle < high), middle, low)
+
+
+def _edges(
+    column: NDArray[np.float64], weights: NDArray[np.float64] | None, max_bins: int
+) -> NDArray[np.float64]:
+    there = ~np.isnan(column)
+    if weights is None:
+        values = np.sort(column[there])
+        mass = None
+    else:
+        order = np.argsort(column[there], kind="stable")
+        values, mass = column[there][order], weights[there][order]
+    if not values.size:
+        return np.empty(0)
+    last = np.append(
+        np.flatnonzero(values[1:] != values[:-1]), values.size - 1
+    )  # the last of equal ones
+    below = last[:-1]
+    if last.size > max_bins:
+        upto = (last + 1.0) if mass is None else np.cumsum(mass)[last]
+        wanted = upto[-1] * np.arange(1, max_bins) / max_bins
+        places = np.unique(np.searchsorted(upto, wanted))
+        below = last[places[places < last.size - 1]]
+    return halfway(values[below], values[below + 1])

@@ -1,0 +1,128 @@
+"""Modules, by an exact function in the network's place; snapping and refining numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmxx.discovery.feynman import (
+    Expr,
+    compositionality,
+    generalized_additivity,
+    generalized_symmetries,
+    refine,
+    separability,
+    snap,
+    symmetries,
+    train,
+)  # fmt: skip
+from mmxx.discovery.feynman.modularity import consensus
+from mmxx.discovery.feynman.polyfit import monomial, polynomial
+from mmxx.discovery.feynman.snap import with_pi
+
+X = np.random.default_rng(0).uniform(1, 3, (300, 3))
+
+
+class Exact:
+    """A formula where the method expects a network."""
+
+    def __init__(self, text: str) -> None:
+        self.formula = Expr.parse(text)
+
+    def value(self, X: np.ndarray) -> np.ndarray:
+        return self.formula.evaluate(X)
+
+    def gradient(self, X: np.ndarray) -> np.ndarray:
+        return self.formula.grad(X)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("sin(x0-x1)*x2", "minus"), ("exp(-x0-x1)+x2**2*(x0+x1)", "plus"),
+     ("(x0/x1)**2+x2*x0/x1", "divide"), ("sin(x0*x1)+x2", "multiply")],
+)  # fmt: skip
+def test_pairs_are_seen_and_no_others(text, kind):
+    oracle = Exact(text)
+    found = symmetries(oracle, X, oracle.value(X))
+    assert (found[0].kind, found[0].columns) == (kind, (0, 1))
+    assert found[0].error < 1e-9
+    assert found[1].error > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "part"),
+    [("sin(x0*x1)+x2**3", "sum", (0, 1)), ("(x0+x1**2)*exp(-x2)", "product", (0, 1)),
+     ("x0+sin(x1*x2)", "sum", (0,))],
+)  # fmt: skip
+def test_splits_are_seen_and_no_others(text, kind, part):
+    oracle = Exact(text)
+    found = separability(oracle, X, oracle.value(X))
+    assert (found[0].kind, found[0].columns) == (kind, part)
+    assert found[0].error < 1e-9
+    assert found[1].error > 1e-3
+
+
+def test_a_generalised_symmetry_stands_out_and_is_named():
+    oracle, rng = Exact("x2*sin(x0*sqrt(x1))"), np.random.default_rng(0)
+    first, *others = generalized_symmetries(oracle, X, rng, anchors=50, samples=20)
+    assert first.columns == (0, 1)
+    assert first.error < 1e-10
+    assert all(module.signal < 0 for module in others)
+    direction = consensus(oracle, X, (0, 1), rng)
+    truth = np.column_stack([np.sqrt(X[:, 1]), X[:, 0] / (2 * np.sqrt(X[:, 1]))])
+    truth /= np.linalg.norm(truth, axis=1)[:, None]
+    np.testing.assert_allclose(np.abs((direction * truth).sum(1)), 1, atol=1e-9)
+    found = compositionality(oracle, X, oracle.value(X), (0, 1), rng, max_formulas=20_000)
+    assert found is not None
+    assert found.error < 1e-9
+    assert found.inner.variables == (0, 1)
+    wrong = compositionality(oracle, X, oracle.value(X), (0, 2), rng, max_formulas=2000,
+                             largest_error=1e-6)  # fmt: skip
+    assert wrong is None
+
+
+def test_generalised_additivity_is_0_where_it_is():
+    assert generalized_additivity(Exact("exp(x0**2+sin(x1))+x2"), X, 0, 1) < 1e-9
+    assert generalized_additivity(Exact("x0*x1+exp(x0)*x1**2"), X, 0, 1) > 1e-3
+
+
+def test_a_network_learns_and_leaves_torch_as_it_was():
+    import torch
+
+    y = X[:, 0] * X[:, 1]
+    before = torch.get_rng_state()
+    net = train(X, y, steps=200, widths=(32, 32), seed=0)
+    assert torch.equal(before, torch.get_rng_state())
+    assert net.error < 0.1 * y.std()
+    step = np.array([1e-2, 0, 0])
+    slope = (net.value(X + step) - net.value(X - step)) / 2e-2
+    np.testing.assert_allclose(net.gradient(X)[:, 0], slope, atol=0.05)
+
+
+def test_numbers_are_snapped():
+    x = X[:, :1]
+    assert snap(Expr.parse("3.00001*x0"), x, 3 * x[:, 0])[-1].text() == "3*x0"
+    y = 0.5 * x[:, 0] + 2 / 3
+    last = snap(Expr.parse("0.5000001*x0+0.6666668"), x, y)[-1]
+    np.testing.assert_allclose(last.numbers(), [0.5, 2 / 3], rtol=1e-15)
+    assert with_pi(Expr.parse("0.07957747154594767*x0")).text() == "1/(4*pi)*x0"
+    assert with_pi(Expr.parse("0.0795*x0")).text() == "0.0795*x0"
+
+
+def test_numbers_are_refined():
+    y = 1.25 * np.exp(-0.7 * X[:, 0]) + 0.1
+    found = refine(Expr.parse("x0*0+1*exp(-0.5*x0)+0.3"), X, y)
+    np.testing.assert_allclose(found.evaluate(X), y, atol=1e-9)
+    fixed = refine(Expr.parse("1*exp(-0.5*x0)+0.1"), X, y, frozenset({2}))
+    assert fixed.numbers()[2] == 0.1
+
+
+def test_polynomials_keep_what_is_significant():
+    y = 2 * X[:, 0] ** 2 - 3 * X[:, 1] * X[:, 2] + 0.5
+    assert np.abs(polynomial(X, y, 4).evaluate(X) - y).max() < 1e-9
+    noisy = y + 0.01 * np.random.default_rng(1).normal(size=len(y))
+    assert len(polynomial(X, noisy, 2).numbers()) == 3
+    power = monomial(X, -3 * X[:, 0] ** 1.5 / X[:, 2])
+    assert power.variables == (0, 2)
+    np.testing.assert_allclose(power.evaluate(X), -3 * X[:, 0] ** 1.5 / X[:, 2])
+    assert monomial(X - 2, y) is None
