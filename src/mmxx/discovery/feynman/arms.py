@@ -70,7 +70,8 @@ def solve(task: Task) -> dict[str, Any]:
         ``found``: the simplest recovered formula or ""; ``rule_2019``: the formula of least
         largest error if it is the truth, or ""; ``ever_2019``: whether one on the way was;
         ``best``: the best formula; ``bits``: its mean bits; ``seen``: formulas looked at;
-        ``tree``: how a network took the function apart.
+        ``frontier``: bits of complexity and mean bits of error of each formula; ``place``: the
+        simplest recovered one in it, or -1; ``tree``: how a network took the function apart.
     """
     equation = feynman_equations()[task.name]
     X, y = table(equation, task)
@@ -97,6 +98,8 @@ def solve(task: Task) -> dict[str, Any]:
         "best": best.expr.text(equation.names),
         "bits": best.error_bits,
         "seen": seen,
+        "frontier": [[f.complexity, f.error_bits] for f in frontier],
+        "place": next((k for k, f in enumerate(frontier) if f in right), -1),
         "tree": tree,
     }
 

@@ -107,6 +107,7 @@ def run(config: Config, run: Run) -> None:
     results = [(task, found[task]) for task in made]
     _recovery(run, names, seeds, results, without)
     _noise(config, run, names, seeds, results)
+    _pictures(run, names, results, without)
     _modules(run, results)
     if config.bonus:
         rows = [
@@ -252,6 +253,40 @@ def _noise(
     if tolerated["found"]:
         ours, theirs = median(tolerated[rule]), median(tolerated["rule_2019"])
         run.measure("noise-level", ours / theirs, baseline=theirs, seeds=seeds)
+
+
+def _pictures(run: Run, names: list[str], results: list[tuple[Task, Any]], without: str) -> None:
+    """What each arm found, and frontiers in noise with the truth on them."""
+    from mmxx.lab.report.figures import bars, curves
+
+    found: dict[str, list[bool]] = {}
+    shown: dict[str, Any] = {}
+    for task, result in results:
+        if task.name not in names:
+            continue
+        arm = "units, polynomials, brute force" if task.arm == "units" else task.arm
+        if task.noise:
+            found.setdefault(f"{arm}, noise {task.noise:g}", []).append(bool(result["found"]))
+            key = f"noise {task.noise:g}, least largest error"
+            found.setdefault(key, []).append(bool(result["rule_2019"]))
+            if result["place"] > 1 and task.noise == 0.01:
+                shown.setdefault(task.name, result)
+        elif task.arm in ("units", without, "polynomial"):
+            found.setdefault(f"{arm}, clean", []).append(bool(result["found"]))
+    shares = {label: 100 * sum(each) / len(each) for label, each in found.items()}
+    run.figure("found", bars(shares, ylabel="equations found, %"), "What each arm finds.")
+    lines: dict[str, tuple[Any, Any]] = {}
+    for name in list(shown)[:3]:
+        points, place = shown[name]["frontier"], shown[name]["place"]
+        lines[name] = [bits for bits, _ in points], [error for _, error in points]
+        lines[f"{name}: the truth"] = points[place][:1], points[place][1:]
+    if lines:
+        figure = curves(lines, xlabel="complexity / bits", ylabel="mean error / bits")
+        run.figure(
+            "frontiers", figure,
+            "Frontiers in noise of one per cent; a dot is the formula that was looked for. What is "
+            "longer follows the noise.",
+        )  # fmt: skip
 
 
 def _modules(run: Run, results: list[tuple[Task, Any]]) -> None:
