@@ -12,6 +12,7 @@ import pytest
 
 from mmxx.discovery.feynman import AIFeynmanRegressor, Expr, experiment, make
 from mmxx.discovery.feynman.card import CARD
+from mmxx.discovery.feynman.equations import feynman_equations
 from mmxx.discovery.feynman.experiment import TINY, Config
 from mmxx.discovery.feynman.real import FILES, fit, measurements
 from mmxx.lab.folder import Options
@@ -64,6 +65,21 @@ def test_constant_and_repeated_columns_and_a_constant_y():
     assert "x2 repeats x0 and was left out" in model.notes_
     np.testing.assert_allclose(model.predict(table), X[:, 0] * X[:, 1])
     assert regressor().fit(X, np.full(len(X), 7.0)).model() == "7"
+
+
+def test_what_units_leave_constant_is_found():
+    X, y = make("I.12.5", 50)  # a charge times a field
+    units = feynman_equations()["I.12.5"].units
+    assert units is not None
+    model = AIFeynmanRegressor(max_formulas=10, units=list(units[:-1]), target_units=units[-1])
+    assert np.allclose(model.fit(X, y).predict(X), y)
+
+
+def test_values_whose_squares_overflow():
+    X = np.random.default_rng(0).uniform(1, 2, (60, 2))
+    y = 1e200 * X[:, 0] * X[:, 1]
+    model = AIFeynmanRegressor(max_formulas=10, random_state=0).fit(X, y)
+    assert np.allclose(model.predict(X), y, rtol=1e-9)
 
 
 def test_weights_and_few_rows():

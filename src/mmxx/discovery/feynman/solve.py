@@ -174,9 +174,12 @@ def polynomials(X: Array, y: Array, degree: int, weights: Array) -> Iterator[tup
         yield product, "monomial"
     for name, (_, _, inverse) in TRANSFORMS.items():
         target = transform(name, y)
-        if target is None or np.ptp(target) == 0:
+        if target is None or (np.ptp(target) == 0 and name != "y"):
             continue
-        spread = weights * spread_of(name, y) ** 2
+        spread = spread_of(name, y)
+        if not spread.any():  # y moves too little to be told from its transform
+            continue
+        spread = weights * np.square(spread / spread.max())
         for d in range(degree + 1):
             found = polynomial(X, target, d, spread)
             yield inverse(found), f"polynomial of degree {d} for {name}"
@@ -220,7 +223,9 @@ def search(
     if degree >= 0:
         # errors of the original y, whatever the table's y was divided by
         unit = np.where(y != 0, frontier.y / np.where(y != 0, y, 1.0), 1.0)
-        weights = np.square(unit) * (1.0 if frontier.weights is None else frontier.weights)
+        weights = np.square(unit / np.abs(unit).max()) * (
+            1.0 if frontier.weights is None else frontier.weights
+        )
         for expr, how in polynomials(X, y, degree, weights):
             for judge in judges:
                 judge.add(restore(expr), how)
