@@ -107,10 +107,10 @@ def solve(
     share = max(1, settings.max_formulas // 2**depth) if settings.max_formulas else 0
     if depth or not settings.searched:
         search(
-        frontier, X, y, max_formulas=share, operators=settings.operators, nu=settings.nu,
-        degree=settings.degree, transforms=settings.transforms, restore=restore,
-        until=settings.until, map=settings.map,
-    )  # fmt: skip
+            frontier, X, y, max_formulas=share, operators=settings.operators, nu=settings.nu,
+            degree=settings.degree, transforms=settings.transforms, restore=restore,
+            until=settings.until, map=settings.map,
+        )  # fmt: skip
     node = Node(names)
     enough = max(EXACT, settings.floor + 1)
     if not settings.network or X.shape[1] < 2 or depth == _DEEPEST or settings.max_iter < 1:

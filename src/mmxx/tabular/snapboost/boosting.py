@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -25,7 +26,7 @@ Array = NDArray[np.float64]
 _WEIGHTS: Any = {"ensure_non_negative": True, "allow_all_zero_weights": True, "dtype": np.float64}
 
 
-class SnapBoost(BaseEstimator):
+class SnapBoost(BaseEstimator, ABC):
     """What both estimators share: the parameters and the fit."""
 
     _machine: ClassVar[type[Machine]] = Machine
@@ -139,17 +140,20 @@ class SnapBoost(BaseEstimator):
             rows, validation = self._split(rows)
         return self._start(rows, validation, again, threads, map)
 
+    @abstractmethod
     def _read_targets(self, y: NDArray[Any], again: bool) -> Array:
-        raise NotImplementedError
+        """Targets of ``fit`` as numbers [n]; ``again`` when a fit is continued."""
 
+    @abstractmethod
     def _read_later_targets(self, y: NDArray[Any]) -> Array:
-        raise NotImplementedError
+        """Targets of validation rows as numbers [n]."""
 
     def _class_weights(self, y: NDArray[Any]) -> Any:
         return 1.0
 
+    @abstractmethod
     def _make_loss(self, rows: Rows) -> Loss:
-        raise NotImplementedError
+        """The loss for these rows."""
 
     def _start(
         self, rows: Rows, validation: Rows | None, again: bool, threads: int, map: Map
