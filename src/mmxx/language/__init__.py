@@ -1,0 +1,1 @@
+"""Language: models of text, what they learn in context, and how they carry bias."""
