@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from mmxx.nn import gpt_weights
 from mmxx.nn.cross_entropy import head_cross_entropy
 from mmxx.nn.kv_cache import CacheStep, KVCache
 
@@ -335,6 +337,50 @@ class GPT(nn.Module):
                 module.weight.normal_(0.0, spread, generator=generator)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.zero_()
+
+    @classmethod
+    def from_folder(cls, path: str | Path, **changes: Any) -> GPT:
+        """A GPT-2 from a folder as transformers writes it, in single precision.
+
+        Args:
+            path: Holds ``config.json`` and ``model.safetensors``, or an index of several files.
+            changes: Fields of the configuration, such as ``dropout``, that are to differ.
+
+        Raises:
+            FileNotFoundError: No such files; pickled weights are not read.
+            ValueError: Another model, a damaged file, or tensors that do not fit.
+        """
+        folder = Path(path)
+        config = GPTConfig(**{**gpt_weights.read_config(folder), **changes})
+        with torch.device("meta"):
+            model = cls(config)
+        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        state = gpt_weights.read_weights(folder, shapes)
+        state = {name: tensor.float() for name, tensor in state.items()}
+        model.load_state_dict(state, assign=True)
+        return model
+
+    def to_folder(self, path: str | Path) -> None:
+        """Write the weights as transformers reads a GPT-2.
+
+        Args:
+            path: The folder, made if need be.
+
+        Raises:
+            ValueError: GPT-2's layout cannot say what this model is.
+        """
+        config = self.config
+        if any((config.window_of(i) or config.n_ctx) < config.n_ctx for i in range(config.n_layer)):
+            raise ValueError(
+                f"GPT-2's layout has dense layers only, and attention is {config.attention!r}"
+            )
+        if config.n_head * config.head_width != config.d_model or not config.bias:
+            raise ValueError(
+                "GPT-2's layout needs n_head * d_head = d_model and biases, got "
+                f"n_head={config.n_head}, d_head={config.head_width}, d_model={config.d_model}, "
+                f"bias={config.bias}"
+            )
+        gpt_weights.write(Path(path), asdict(config), self.state_dict())
 
     def forward(
         self,
