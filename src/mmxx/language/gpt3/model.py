@@ -1,0 +1,6 @@
+"""The model, which lies in `mmxx.nn` because other systems use it too."""
+
+from mmxx.nn.gpt import GPT, PRESETS, GPTConfig
+from mmxx.nn.kv_cache import KVCache
+
+__all__ = ["GPT", "PRESETS", "GPTConfig", "KVCache"]
