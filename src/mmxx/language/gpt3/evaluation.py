@@ -145,7 +145,9 @@ def _score(
             chosen = cache.select(rows[longer])
             fed = targets[longer, :-1]
             hidden[longer, 1:] = model.hidden(fed, cache=chosen, lengths=counts[longer] - 1)
-        logprobs = model.head(hidden).float().log_softmax(-1)
+        logits = model.head(hidden)
+        exact = torch.promote_types(logits.dtype, torch.float32)
+        logprobs = logits.log_softmax(-1, dtype=exact)
         each = logprobs.gather(2, targets[..., None])[..., 0]
         best = logprobs.argmax(-1) == targets
         counted = torch.arange(targets.shape[1], device=device) < counts[:, None]
