@@ -134,7 +134,7 @@ def _paired(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """An end mark and x y x y …, [count, 2 pairs + 1]."""
     count = len(left)
     return np.concatenate(
-        [np.full((count, 1), END), np.stack([left, right], 2).reshape(count, -1)], 1
+        [np.full((count, 1), END), np.stack([left, right], 2).reshape(count, 2 * left.shape[1])], 1
     )
 
 
