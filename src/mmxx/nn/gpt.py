@@ -196,7 +196,7 @@ class CausalSelfAttention(nn.Module):
             y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropped)
         else:
             y = banded_attention(q, k, v, self.window, dropped)
-        y = self.proj(y.transpose(1, 2).reshape(batch, length, -1))
+        y = self.proj(y.transpose(1, 2).reshape(batch, length, self.n_head * self.d_head))
         return functional.dropout(y, self.dropout, self.training)
 
     def _eager(
