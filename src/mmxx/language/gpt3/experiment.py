@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from mmxx.lab.run import Run
@@ -58,7 +58,11 @@ class Config:
     questions: int = 100
     """Questions of each task made by rule, where weights are asked and no tasks are given."""
     preset: str | None = None
-    """Size of the model for a text of one's own, as in table 2.1, such as small."""
+    """Size of the model for a text of one's own, from small to 175b as in table 2.1."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of its training; fp16 on a GPU only."""
+    micro_batch: int | None = None
+    """Rows of a forward pass of its training; by default all of a device's part."""
     n_ctx: int = 128
     """Tokens that a model of text sees."""
     vocabulary: int = 1024
@@ -80,6 +84,8 @@ class Config:
                 )
         if 0 < len(self.text_widths) < 4:
             raise ValueError(f"text_widths must be four or more for a fit, got {self.text_widths}")
+        if self.pairs < 4:
+            raise ValueError(f"pairs must be 4 or more, got {self.pairs}")
         if self.vocabulary < 257:
             raise ValueError(f"vocabulary must be 257 or more, got {self.vocabulary}")
         if self.tasks and self.data is None and self.weights is None:
@@ -99,16 +105,25 @@ FULL = Config(
 
 def run(config: Config, run: Run) -> None:
     """Measure the claims, or use a text or weights of the user's."""
-    from mmxx.language.gpt3 import own
-
     if config.data is not None or config.weights is not None:
-        for claim in run.card.claims:
-            run.not_measured(claim.id, "measured on documents whose best reader is known")
-        own.measure(config, run)
+        _own(config, run)
         return
     _documents(config, run)
     if config.text_widths:
         _text(config, run)
+
+
+def _own(config: Config, run: Run) -> None:
+    from mmxx.lab.errors import BadInputError
+    from mmxx.language.gpt3 import own
+
+    for claim in run.card.claims:
+        run.not_measured(claim.id, "measured on documents whose best reader is known")
+    try:
+        given = own.Inputs.read(config, run.rng("tasks"))
+    except (ValueError, OSError) as error:
+        raise BadInputError(str(error)) from error
+    own.measure(config, run, given)
 
 
 @contextmanager
@@ -284,7 +299,9 @@ def _text(config: Config, run: Run) -> None:
     from mmxx.lab.report import figures
     from mmxx.language.gpt3 import arms, own, scaling_fit
 
-    text = own.planted_text(config, run)
+    docs, source = own.documentation(config.text_documents)
+    run.source(source)
+    text = own.planted_text(config, docs, run.rng("text"))
     items = [
         {"width": width, "layers": config.layers, "heads": config.heads, "seed": run.seed,
          "batch": 16, "lr": config.lr, "n_ctx": config.n_ctx, **text["items"]}

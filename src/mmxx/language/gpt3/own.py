@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +31,54 @@ from mmxx.nn.gpt import GPT, GPTConfig
 _SAMPLE = 64  # tokens of a sample
 
 
-def measure(config: Any, run: Any) -> None:
+@dataclass
+class Inputs:
+    """What the user handed in, read.
+
+    Attributes:
+        docs: Documents of the text; none where there is none.
+        tasks: The tasks.
+        model: The model of the weights, and its tokenizer; None where one is to be trained.
+    """
+
+    docs: list[str]
+    tasks: list[Task]
+    model: tuple[GPT, ByteBPE] | None
+
+    @classmethod
+    def read(cls, config: Any, rng: np.random.Generator) -> Inputs:
+        """Read the files that a configuration names; tasks made by rule stand in for none.
+
+        Raises:
+            FileNotFoundError: One is not there.
+            ValueError: One is not what it should be, or asks more than there is.
+        """
+        tasks = [Task.from_jsonl(path) for path in config.tasks]
+        if config.weights is not None and not tasks:
+            tasks = [make(config.questions, rng) for make in TASKS.values()]
+        names = [task.name for task in tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"tasks must have different file names, got {names}")
+        fewest = min((len(task.examples) for task in tasks), default=max(config.shots) + 1)
+        if max(config.shots) >= fewest:
+            raise ValueError(f"shots must be below {fewest}, the fewest questions of a task, got "
+                             f"{config.shots}")  # fmt: skip
+        docs = [] if config.data is None else list(read_documents(config.data))
+        if config.data is not None and not docs:
+            raise ValueError("data: there is no text in it")
+        return cls(docs, tasks, None if config.weights is None else load(config.weights))
+
+
+def measure(config: Any, run: Any, given: Inputs) -> None:
     """Train on the user's text or load the user's weights; ask tasks, look for them in the text."""
-    tasks = [Task.from_jsonl(path) for path in config.tasks]
-    if config.weights is not None and not tasks:
-        rng = run.rng("tasks")
-        tasks = [make(config.questions, rng) for make in TASKS.values()]
-    docs = [] if config.data is None else list(read_documents(config.data))
+    docs = given.docs
     if docs:
         run.source(_source(Path(config.data).name, "not stated", str(config.data), docs))
-    if config.weights is not None:
-        model, tok = load(config.weights)
-        model.to(run.device)
-    else:
-        model, tok = _train(config, run, docs)
+    model, tok = _train(config, run, docs) if given.model is None else given.model
+    model.to(run.device)
     _samples(run, model, tok)
-    if tasks:
-        _ask(config, run, model, tok, tasks, docs)
+    if given.tasks:
+        _ask(config, run, model, tok, given.tasks, docs)
 
 
 def load(folder: Path) -> tuple[GPT, ByteBPE]:
@@ -121,7 +153,10 @@ def _train(config: Any, run: Any, docs: list[str]) -> tuple[GPT, ByteBPE]:
 def _fit(config: Any, run: Any, model: GPT, rows: Any, held: Any) -> None:
     """The loop: on several devices each takes its part of every batch."""
     plan = schedule(vars(config), config.n_ctx)
-    training = Training(model, rows, plan, part=run.part)
+    training = Training(
+        model, rows, plan, part=run.part, precision=config.precision,
+        micro_batch=config.micro_batch,
+    )  # fmt: skip
     training.model, training.optimizer = run.distribute(training.model, training.optimizer)
     windows = min(held.rows_per_epoch, 64)
     every = max(1, plan.steps // 10)
@@ -146,8 +181,13 @@ def _samples(run: Any, model: GPT, tok: ByteBPE) -> None:
         temperature=0.8, top_p=0.95, stop=(tok.end,), tokenizer=tok,
         generator=run.generator("samples") if device.type == "cpu" else None,
     )  # fmt: skip
-    rows = [{"sample": i + 1, "text": text.text or ""} for i, text in enumerate(found)]
+    rows = [{"sample": i + 1, "text": _readable(text.text or "")} for i, text in enumerate(found)]
     run.table("samples", rows, "What the model writes at temperature .8 and top-p .95.")
+
+
+def _readable(text: str) -> str:
+    """A text without what no page can show."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "·" for letter in text)
 
 
 # -- tasks -------------------------------------------------------------------------------------
@@ -156,13 +196,9 @@ def _samples(run: Any, model: GPT, tok: ByteBPE) -> None:
 def _ask(
     config: Any, run: Any, model: GPT, tok: ByteBPE, tasks: list[Task], docs: list[str]
 ) -> None:
-    shots = tuple(k for k in config.shots if all(k < len(task.examples) for task in tasks))
-    if len(shots) < len(config.shots):
-        fewest = min(len(task.examples) for task in tasks)
-        raise ValueError(f"shots must be below {fewest}, the fewest questions, got {config.shots}")
 
     def ask() -> list[dict[str, Any]]:
-        found = evaluate(model, tok, tasks, shots=shots, seed=run.seed, control=True)
+        found = evaluate(model, tok, tasks, shots=config.shots, seed=run.seed, control=True)
         return [vars(result) for result in found]
 
     results = run.once("tasks", ask)
@@ -176,7 +212,7 @@ def _ask(
     if not docs:
         return
     index = Contamination().fit(docs)
-    best = max(shots)
+    best = max(config.shots)
     scores = {r["task"]: [p["score"] for p in r["prompts"]] for r in results if r["shots"] == best}
     rows = [index.report(task, scores[task.name]).row() for task in tasks]
     run.table(
@@ -188,17 +224,20 @@ def _ask(
 # -- the experiment's text ---------------------------------------------------------------------
 
 
-def planted_text(config: Any, run: Any) -> dict[str, Any]:
-    """Python's documentation, packed, with a twentieth of a test set planted in its training part.
+def documentation(most: int | None) -> tuple[list[str], Source]:
+    """Documents of Python's own documentation, and where they come from."""
+    docs = list(itertools.islice(library_docs(), most))
+    origin = "pydoc_data.topics and docstrings of the standard library"
+    return docs, _source("Python's documentation", "PSF-2.0", origin, docs)
+
+
+def planted_text(config: Any, docs: list[str], rng: np.random.Generator) -> dict[str, Any]:
+    """Documents, packed, with a twentieth of a test set planted in the training part.
 
     Returns:
         "items", what `arms.train_text` needs of it; "task", the test set: sentences of held-out
         documents whose end is asked for; "planted", which of them; "index", of the text.
     """
-    docs = list(itertools.islice(library_docs(), config.text_documents))
-    origin = "pydoc_data.topics and docstrings of the standard library"
-    run.source(_source("Python's documentation", "PSF-2.0", origin, docs))
-    rng = run.rng("text")
     order = rng.permutation(len(docs))
     cut = max(1, len(docs) // 20)
     held, train = [docs[i] for i in order[:cut]], [docs[i] for i in order[cut:]]
