@@ -108,8 +108,10 @@ def train_text(item: Mapping[str, Any]) -> dict[str, Any]:
         the log p of each request.
     """
     n_ctx = item["n_ctx"]
-    train = PackedSequences(*item["train"], n_ctx, item["seed"])
-    val = PackedSequences(*item["val"], n_ctx, None)
+    train, val = (
+        PackedSequences(tokens, bounds, n_ctx, seed)
+        for (tokens, bounds), seed in ((item["train"], item["seed"]), (item["val"], None))
+    )
     config = GPTConfig(
         item["layers"], item["width"], item["heads"], n_ctx=n_ctx, vocab_size=item["vocab"],
         attention="dense", init_std=init_std(item["width"]),

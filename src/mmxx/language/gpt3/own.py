@@ -165,6 +165,7 @@ def _fit(config: Any, run: Any, model: GPT, rows: Any, held: Any) -> None:
         step = training.step(number)
         loss = run.mean(torch.tensor(step.loss))
         values = {"loss": loss, "lr": step.lr, "grad_norm": step.grad_norm}
+        values["tokens_per_second"] = config.batch * config.n_ctx / step.seconds
         if (number + 1) % every == 0:
             values["held_out"] = validation_loss(model, held, windows)
         run.log(number, **values)
@@ -246,7 +247,7 @@ def planted_text(config: Any, docs: list[str], rng: np.random.Generator) -> dict
     planted[rng.permutation(len(planted))[: max(1, len(planted) // 20)]] = True
     for i in np.flatnonzero(planted):
         for place in rng.permutation(len(train))[:8]:
-            train[place] += "\n\n" + task.shot(task.examples[i])
+            train[int(place)] += "\n\n" + task.shot(task.examples[int(i)])
     tok = ByteBPE.train(train, config.vocabulary)
     requests = []
     for example in task.examples:
