@@ -37,7 +37,7 @@ class Report:
     @property
     def difference(self) -> float:
         """By how much the clean questions' score differs from that of all, relative to it."""
-        return (self.clean - self.all) / self.all if self.all else math.nan
+        return (self.clean - self.all) / abs(self.all) if self.all else math.nan
 
     def row(self) -> dict[str, str | float]:
         """The figures, for a table."""

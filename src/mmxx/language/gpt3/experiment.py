@@ -347,6 +347,7 @@ def _text(config: Config, run: Run) -> None:
     run.table(
         "contamination", [report.row()],
         f"{int(text['planted'].sum())} of {len(report.dirty)} questions were planted in the text; "
-        f"{hit} of them were found, and {int(report.dirty.sum()) - hit} that were not. Scores are "
-        "log p per token of the answers, under the largest model.",
+        f"{hit} of them were found, and {int(report.dirty.sum()) - hit} that stand in both parts "
+        "of the text of themselves. Scores are log p per token of the answers, by the largest "
+        "model.",
     )  # fmt: skip
