@@ -16,7 +16,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -69,13 +70,39 @@ def map_items(
     todo = list(items)
     if backend not in BACKENDS:
         raise BadInputError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    workers = min(workers or cores(), max(len(todo), 1))
+    workers = workers or cores()
     report = progress or (lambda finished, total: None)
     if backend == "serial":
         return list(_serial(fn, todo, report))
     if backend == "process":
         return _in_processes(fn, todo, workers, report)
     return _on_ray(fn, todo, workers, report)
+
+
+@dataclass
+class _Kept:
+    """Workers between two maps."""
+
+    pool: ProcessPoolExecutor | None = None
+    size: int = 0
+    sessions: ExitStack = field(default_factory=ExitStack)
+
+
+_kept: _Kept | None = None
+
+
+@contextmanager
+def workers_kept() -> Iterator[None]:
+    """Inside, the workers of one map serve the next: a new one imports torch for seconds."""
+    global _kept
+    _kept = _Kept()
+    try:
+        with _kept.sessions:
+            yield
+    finally:
+        pool, _kept = _kept.pool, None
+        if pool is not None:
+            _end(pool)
 
 
 def _serial(
@@ -155,21 +182,12 @@ def _in_processes(
         missing = [index for index in range(len(items)) if index not in results]
         if not missing:
             break
-        with _environment(_WORKER):
-            pool = ProcessPoolExecutor(
-                min(workers, len(missing)),
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(list(sys.path),),
-            )
-            try:
+        try:
+            with _environment(_WORKER), _pool(workers, len(missing)) as pool:
                 futures = {pool.submit(_run_one, fn, items[i]): i for i in missing}
                 _collect(futures, results, progress, len(items))
-                pool.shutdown()
-            except BrokenProcessPool:
-                continue  # a worker died: the rest in a new pool
-            finally:
-                _end(pool)
+        except BrokenProcessPool:
+            continue  # a worker died: the rest in a new pool
     if len(results) < len(items):
         lost = [index for index in range(len(items)) if index not in results]
         raise CrashedError(
@@ -177,6 +195,33 @@ def _in_processes(
             f"items without a result: {lost[:8]}"
         )
     return [results[index] for index in range(len(items))]
+
+
+@contextmanager
+def _pool(workers: int, items: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers for one map. They are kept for the next only if nothing went wrong."""
+    kept, pool = _kept, None
+    if kept is not None:
+        pool, kept.pool = kept.pool, None
+        if pool is not None and kept.size != workers:
+            _end(pool)
+            pool = None
+    if pool is None:
+        pool = ProcessPoolExecutor(
+            min(workers, items) if kept is None else workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(list(sys.path),),
+        )
+    try:
+        yield pool
+    except BaseException:
+        _end(pool)
+        raise
+    if kept is None:
+        _end(pool)
+    else:
+        kept.pool, kept.size = pool, workers
 
 
 def _collect(
@@ -218,7 +263,9 @@ def _on_ray(
         raise MissingExtraError(
             "the backend 'ray' needs Ray. Install it with: pip install 'mmxx[cluster]'"
         ) from error
-    with _ray_session(ray, workers):
+    with ExitStack() as session:
+        place = session if _kept is None else _kept.sessions
+        place.enter_context(_ray_session(ray, workers))
         task = ray.remote(_run_one).options(num_cpus=1, max_retries=_POOLS - 1)
         references = [task.remote(fn, item) for item in items]
         places = {reference: index for index, reference in enumerate(references)}

@@ -314,7 +314,8 @@ class Run:
         """``[fn(item) for item in items]`` on the backend that ``--backend`` names.
 
         ``fn`` stands at the top of a module; whatever it draws comes from a seed inside its
-        item. All backends and numbers of workers give the same bits.
+        item. All backends and numbers of workers give the same bits. The workers of one map
+        stay for the next.
         """
         label = self._scope or getattr(fn, "__name__", "map").strip("_")
         return compute.map_items(
@@ -738,7 +739,7 @@ def execute(run: Run, experiment: Callable[[Any, Run], None]) -> None:
     failure: Exception | None = None
     status, reason = "done", None
     try:
-        with run._signals(), _logged_warnings(run):
+        with compute.workers_kept(), run._signals(), _logged_warnings(run):
             try:
                 run._begin()
                 experiment(run.config, run)
