@@ -217,6 +217,31 @@ def _is_alive(process: int) -> bool:
     return state != "Z"
 
 
+def test_kept_workers_are_used_again_and_replaced_when_one_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute, "cores", lambda: 1)
+    kept = compute.Workers()
+    try:
+        first = map_items(tasks.process_number, [2, 2], kept=kept)
+        assert map_items(tasks.process_number, [2], kept=kept) == first[:1]
+        items = [(str(tmp_path / "died"), "kill", 3)]
+        assert map_items(tasks.die_once, items, kept=kept) == [9]
+        assert map_items(tasks.process_number, [2], kept=kept) != first[:1]
+    finally:
+        kept.close()
+
+
+def test_after_an_error_no_worker_is_kept() -> None:
+    kept = compute.Workers()
+    (first,) = map_items(tasks.process_number, [2], kept=kept)
+    with pytest.raises(tasks.OwnError):
+        map_items(tasks.refuse, [2], kept=kept)
+    assert multiprocessing.active_children() == []
+    assert map_items(tasks.process_number, [2], kept=kept) != [first]
+    kept.close()
+
+
 # -- cores -------------------------------------------------------------------------------------
 
 
@@ -235,41 +260,16 @@ def test_there_are_as_many_workers_as_cores_and_no_more_than_items(
 ) -> None:
     asked: list[int] = []
 
-    def note(size: int, **how: Any) -> Any:
-        asked.append(size)
-        raise Interrupted("that was enough")
+    def note(fn: Any, items: Any, workers: int, *more: Any) -> list[Any]:
+        asked.append(workers)
+        return []
 
     monkeypatch.setattr(compute, "cores", lambda: 4)
-    monkeypatch.setattr(compute, "ProcessPoolExecutor", note)
-    for count, workers in ((9, None), (3, None), (3, 2)):
-        with pytest.raises(Interrupted):
-            map_items(abs, range(count), workers=workers)
+    monkeypatch.setattr(compute, "_in_processes", note)
+    map_items(abs, range(9))
+    map_items(abs, range(3))
+    map_items(abs, range(3), workers=2)
     assert asked == [4, 3, 2]
-
-
-def test_kept_workers_serve_one_map_after_another(expected: list[Any]) -> None:
-    with compute.workers_kept():
-        (first,) = map_items(tasks.process_number, [0], workers=2)
-        found = map_items(tasks.draw, ITEMS, workers=2)
-        assert len(multiprocessing.active_children()) <= 2
-        assert first in {worker.pid for worker in multiprocessing.active_children()}
-        (other,) = map_items(tasks.process_number, [0], workers=1)
-    assert same(found, expected)
-    assert other != first  # another number of workers: a new pool
-
-
-@pytest.mark.parametrize("fault", ["error", "death"])
-def test_after_a_fault_no_worker_is_kept(tmp_path: Path, fault: str) -> None:
-    with compute.workers_kept():
-        (first,) = map_items(tasks.process_number, [0], workers=1)
-        if fault == "error":
-            with pytest.raises(tasks.OwnError):
-                map_items(tasks.refuse, [2], workers=1)
-        else:
-            items = [(str(tmp_path / "died"), "kill", 3)]
-            assert map_items(tasks.die_once, items, workers=1) == [9]
-        (second,) = map_items(tasks.process_number, [0], workers=1)
-    assert second != first
 
 
 def test_one_thread_is_one_where_numba_has_not_started_its_own() -> None:
@@ -396,10 +396,11 @@ def test_a_cluster_of_the_user_s_is_joined(ray: Ray, monkeypatch: pytest.MonkeyP
 
 
 def test_a_session_of_ray_is_kept_too(ray: Ray, expected: list[Any]) -> None:
-    with compute.workers_kept():
-        for _ in range(2):
-            assert same(map_items(tasks.draw, ITEMS, backend="ray", workers=2), expected)
-        assert ray.running
+    kept = compute.Workers()
+    for _ in range(2):
+        assert same(map_items(tasks.draw, ITEMS, backend="ray", kept=kept), expected)
+    assert ray.running
+    kept.close()
     assert ray.ended == 1
 
 

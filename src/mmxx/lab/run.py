@@ -117,6 +117,7 @@ class Run:
         self.writes = team is None or team.rank == 0
         self._team = team
         self._lock = folder.lock(path) if self.writes else None
+        self._workers = compute.Workers()
         self._began = time.monotonic()
         self._seconds_before = float(record.get("seconds") or 0.0)
         self._metrics = MetricsWriter(path / "metrics.jsonl")
@@ -323,6 +324,7 @@ class Run:
             items,
             backend=self.options.backend,
             progress=lambda done, total: self.progress(label, done, total),
+            kept=self._workers,
         )
 
     def _on_rank_0(self, fn: Callable[[], T]) -> T:
@@ -649,6 +651,7 @@ class Run:
 
     def close(self) -> None:
         """Let go of the folder, and of the other processes."""
+        self._workers.close()
         self._metrics.close()
         if self._team is not None:
             self._team.close()
@@ -739,7 +742,7 @@ def execute(run: Run, experiment: Callable[[Any, Run], None]) -> None:
     failure: Exception | None = None
     status, reason = "done", None
     try:
-        with compute.workers_kept(), run._signals(), _logged_warnings(run):
+        with run._signals(), _logged_warnings(run):
             try:
                 run._begin()
                 experiment(run.config, run)
