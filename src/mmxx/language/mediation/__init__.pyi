@@ -1,8 +1,7 @@
+from .averages import decompose as decompose
+from .averages import total_effect as total_effect
 from .decoder import DecoderParts as DecoderParts
-from .decoder import decoder_parts as decoder_parts
 from .effects import Effects as Effects
-from .effects import decompose as decompose
-from .effects import total_effect as total_effect
 from .examples import TEMPLATES as TEMPLATES
 from .examples import Example as Example
 from .mediation import Mediation as Mediation
@@ -12,6 +11,7 @@ from .readers import load_professions as load_professions
 from .readers import load_winobias as load_winobias
 from .readers import load_winogender as load_winogender
 from .selection import Selection as Selection
+from .tracing import decoder_parts as decoder_parts
 
 __all__ = [
     "PROFESSIONS",

@@ -17,6 +17,8 @@ from mmxx.language.mediation.examples import Example, buckets
 from mmxx.language.mediation.mediation import Mediation
 from mmxx.nn.gpt import GPT, GPTConfig
 
+_RATE = 6e-3  # of learning, after ten steps; it falls to 0 by a cosine
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -24,6 +26,7 @@ class Arm:
 
     Attributes:
         strength: The corpus's s.
+        planted: What the arm is called by; its strength, but for the sham.
         seed: Of weights, sentences and examples.
         steps: Steps of AdamW; 0 leaves the weights random.
         batch: Sentences of a step.
@@ -34,6 +37,7 @@ class Arm:
     """
 
     strength: float
+    planted: float
     seed: int
     steps: int
     batch: int
@@ -70,6 +74,7 @@ def network(arm: Arm, state: dict[str, Any] | None = None) -> GPT:
     shape = GPTConfig(
         n_layer=arm.layers, d_model=arm.width, n_head=4, n_ctx=LENGTH,
         vocab_size=arm.corpus.vocab_size, attention="dense", init_std=0.07,
+        d_ff=2 * arm.width,
     )  # fmt: skip
     model = GPT(shape, generator=torch.Generator().manual_seed(arm.seed))
     if state is not None:
@@ -81,12 +86,14 @@ def train(arm: Arm) -> tuple[GPT, list[float]]:
     """Train a GPT on an arm's sentences; the losses of every tenth step come along."""
     model, corpus = network(arm), arm.corpus
     rng = np.random.default_rng([arm.seed, 1])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=_RATE, betas=(0.9, 0.95), weight_decay=0.01
+    )
     losses = []
     for step in range(arm.steps):
         tokens, mask = (torch.from_numpy(x) for x in corpus.draw(arm.batch, rng))
         rate = 0.5 * (1 + math.cos(math.pi * step / arm.steps)) * min(1, (step + 1) / 10)
-        optimizer.param_groups[0]["lr"] = 3e-3 * rate
+        optimizer.param_groups[0]["lr"] = _RATE * rate
         _, loss = model(tokens[:, :-1], tokens[:, 1:], loss_mask=mask[:, 1:])
         optimizer.zero_grad()
         loss.backward()
@@ -115,7 +122,8 @@ def work(arm: Arm) -> dict[str, Any]:
         "attention change": attention_change(mediation, some.sentences),
         "attribution estimate": _mean(estimate),
     }
-    shape = rankings["indirect effect"].shape
+    own = rankings["indirect effect"]
+    shape = own.shape
     order = np.random.default_rng([arm.seed, 3])
     draws = [order.permutation(math.prod(shape)).reshape(shape) for _ in range(8)]
     if arm.shuffled:
@@ -133,8 +141,9 @@ def work(arm: Arm) -> dict[str, Any]:
         "losses": losses,
         "heads": _bytes(heads),
         "neurons": _bytes(neurons),
-        "rankings": {name: np.asarray(values) for name, values in rankings.items()},
-        "estimate": _mean(estimate),
+        "rho": rank_correlation(own, rankings["attribution estimate"]),
+        "ideal professions": some.professions_ideal,
+        "ideal sentences": some.sentences_ideal,
         "sets": {name: value.tolist() for name, value in found.items()},
     }
 
@@ -181,3 +190,36 @@ def _prefixes(values: np.ndarray[Any, Any], k: int) -> list[list[tuple[int, int]
     order = np.argsort(-values.reshape(-1), kind="stable")[:k]
     pairs = [(int(index) // values.shape[1], int(index) % values.shape[1]) for index in order]
     return [pairs[: size + 1] for size in range(k)]
+
+
+def sentence_row(arm: Arm, result: dict[str, Any], effects: Effects) -> dict[str, Any]:
+    """What was found on an arm's pairs of sentences, in log units.
+
+    Sets of heads are given as shares of the NIE of all heads; correlation and slope are NaN
+    where the ideal effect is the same for all pairs.
+    """
+    assert effects.model is not None
+    whole, direct = effects.model.log_nie, effects.model.log_nde
+    assert whole is not None
+    assert direct is not None
+    ideal, total = np.asarray(result["ideal sentences"]), effects.log_te
+    varies = np.ptp(ideal) > 0
+    return {
+        "strength": arm.planted,
+        "seed": arm.seed,
+        "mean log(1 + TE)": float(total.mean()),
+        "ideal": float(ideal.mean()),
+        "NIE, all heads": float(whole.mean()),
+        "NDE": float(direct.mean()),
+        "correlation with the ideal": float(np.corrcoef(ideal, total)[0, 1]) if varies else np.nan,
+        "slope over the ideal": float(np.polyfit(ideal, total, 1)[0]) if varies else np.nan,
+        "correlation of TE with NIE + NDE": float(np.corrcoef(total, whole + direct)[0, 1]),
+        **{f"top 3 by {name}": v[2] / float(whole.mean()) for name, v in result["sets"].items()},
+        "rank correlation of the estimate": result["rho"],
+    }
+
+
+def top_share(effects: Effects) -> float:
+    """What the twentieth of all mediators with the largest mean |NIE| holds of the sum."""
+    size = np.sort(np.abs(np.expm1(_mean(effects))).reshape(-1))[::-1]
+    return float(size[: max(len(size) // 20, 1)].sum() / size.sum()) if size.sum() else 0.0

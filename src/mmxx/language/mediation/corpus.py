@@ -147,6 +147,6 @@ class Corpus:
                     [*front, _HE, filler],
                     (objects[0], objects[1]),
                     meta={"bias": gap},
-                )  # fmt: skip
+                )
             )
         return examples, ideal

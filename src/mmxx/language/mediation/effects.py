@@ -11,85 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmxx.data.source import DataError, read_bytes
+from mmxx.language.mediation.averages import Array, Interval, Mean, Summary, interval
 
-Array = NDArray[np.float64]
-Mean = Literal["ratio", "log", "median"]
 _FORMAT = "mmxx mediation effects 1"
 _ARRAYS = ("log_y0", "log_yx", "log_nie", "log_nde", "weights")
-
-
-def total_effect(y0: ArrayLike, yx: ArrayLike) -> Array:
-    """The relative change of the response, ``yx / y0 - 1``, as in the paper's equation for TE.
-
-    Args:
-        y0: The odds without intervention, positive.
-        yx: The odds with it, of the same shape.
-
-    Raises:
-        ValueError: An odds ratio is not positive.
-
-    Example:
-        >>> total_effect([0.5, 2.0], [1.0, 1.0]).tolist()
-        [1.0, -0.5]
-    """
-    before, after = np.asarray(y0, np.float64), np.asarray(yx, np.float64)
-    for name, odds in (("y0", before), ("yx", after)):
-        if not (odds > 0).all():
-            raise ValueError(f"{name} must be positive odds, got {odds[~(odds > 0)][:3]}")
-    return after / before - 1
-
-
-class Parts(NamedTuple):
-    """What `decompose` finds: the product of the two routes, and what they leave of TE."""
-
-    product: Array
-    interaction: Array
-    rest: Array
-
-
-def decompose(te: ArrayLike, nde: ArrayLike, nie: ArrayLike) -> Parts:
-    r"""How a total effect divides into its direct and its indirect part.
-
-    Where the two routes add in the logarithm, $1 + TE = (1 + NDE)(1 + NIE)$, so that
-    $TE - NDE - NIE = NDE \cdot NIE$; for small effects that is nothing.
-
-    Args:
-        te, nde, nie: Relative effects of one shape, above -1.
-
-    Returns:
-        product: $(1 + NDE)(1 + NIE) - 1$; interaction: $TE - NDE - NIE$; rest: TE less the product.
-
-    Example:
-        >>> product, interaction, rest = decompose(5.0, 1.0, 2.0)
-        >>> float(product), float(interaction), float(rest)
-        (5.0, 2.0, 0.0)
-    """
-    total, direct, indirect = (np.asarray(part, np.float64) for part in (te, nde, nie))
-    product = (1 + direct) * (1 + indirect) - 1
-    return Parts(product, total - direct - indirect, total - product)
-
-
-class Interval(NamedTuple):
-    """An average over examples with its percentile bootstrap interval; arrays of one shape."""
-
-    value: Array
-    low: Array
-    high: Array
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Averages over examples. ``nie`` and ``nde`` are None where only totals were measured."""
-
-    te: Interval
-    nie: Interval | None
-    nde: Interval | None
 
 
 @dataclass(frozen=True)
@@ -184,12 +115,11 @@ class Effects:
         weights = np.ones(len(self)) if self.weights is None else self.weights
         drawn = np.random.default_rng(random_state).integers(len(self), size=(draws, len(self)))
 
-        def interval(logs: Array | None) -> Interval | None:
-            return None if logs is None else _interval(logs, weights, drawn, kind, ci)
+        def average(logs: Array | None) -> Interval | None:
+            return None if logs is None else interval(logs, weights, drawn, kind, ci)
 
-        total = interval(self.log_te)
-        assert total is not None
-        return Summary(total, interval(self.log_nie), interval(self.log_nde))
+        total = interval(self.log_te, weights, drawn, kind, ci)
+        return Summary(total, average(self.log_nie), average(self.log_nde))
 
     def per_layer(self, kind: Mean = "ratio") -> list[dict[str, Any]]:
         """One row for each layer: the layer as a whole, where it was measured, and its parts.
@@ -219,7 +149,9 @@ class Effects:
             rows.append(row)
         return rows
 
-    def ranking(self, k: int | None = None, kind: Mean = "ratio") -> list[dict[str, Any]]:
+    def ranking(
+        self, k: int | None = None, kind: Mean = "ratio", *, tests: bool = True
+    ) -> list[dict[str, Any]]:
         """The mediators by mean NIE, the largest first, with intervals and a paired test.
 
         ``p against the next`` is that of Wilcoxon's signed-rank test, over examples, between a
@@ -228,6 +160,7 @@ class Effects:
         Args:
             k: How many; by default all.
             kind: The average to rank by.
+            tests: Whether to test; it takes a while for thousands of mediators.
         """
         from scipy.stats import wilcoxon
 
@@ -241,9 +174,10 @@ class Effects:
         rows = []
         for place, index in enumerate(order[:k]):
             p = float("nan")
-            if place + 1 < len(order):
+            if tests and place + 1 < len(order):
                 gap = logs[:, index] - logs[:, order[place + 1]]
-                p = float(wilcoxon(gap).pvalue) if len(gap) > 1 and gap.any() else p
+                test: Any = wilcoxon(gap) if len(gap) > 1 and gap.any() else None
+                p = p if test is None else float(test.pvalue)
             rows.append(
                 {
                     "mediator": names[index],
@@ -272,7 +206,7 @@ class Effects:
     def take(self, which: ArrayLike) -> Effects:
         """The effects of some of the examples, by a mask or by indices."""
         chosen = np.asarray(which)
-        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.intp)
         arrays = {
             name: value[chosen] for name in _ARRAYS if (value := getattr(self, name)) is not None
         }
@@ -280,8 +214,8 @@ class Effects:
             self,
             **arrays,
             meta=tuple(self.meta[index] for index in chosen) if self.meta else (),
-            layer=self.layer and self.layer.take(chosen),
-            model=self.model and self.model.take(chosen),
+            layer=None if self.layer is None else self.layer.take(chosen),
+            model=None if self.model is None else self.model.take(chosen),
         )
 
     def correlation(self, key: str) -> float:
@@ -329,26 +263,38 @@ class Effects:
         Path(path).write_bytes(self.to_bytes())
 
     @staticmethod
-    def load(path: str | PathLike[str]) -> Effects:
-        """Effects from a file of `save`.
+    def from_bytes(content: bytes) -> Effects:
+        """The effects that `to_bytes` wrote.
 
         Raises:
-            DataError: The file is missing, broken, or holds something else.
+            ValueError: They are something else.
         """
         from safetensors.numpy import load
 
-        accepted = "a file that Effects.save wrote"
-        content = read_bytes(Path(path), accepted)
         try:
             tensors = load(content)
             length = int.from_bytes(content[:8], "little")
             header = json.loads(content[8 : 8 + length])
             described = json.loads(header["__metadata__"]["effects"])
             if described["format"] != _FORMAT:
-                raise ValueError(described["format"])
+                raise ValueError(f"format {described['format']!r}")
             return _unpack(tensors, described, "")
-        except Exception as error:
-            raise DataError(path, f"no effects in it ({error})", accepted) from error
+        except Exception as error:  # safetensors and JSON raise each their own
+            raise ValueError(f"no effects in it ({error})") from error
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Effects:
+        """Effects from a file of `save`.
+
+        Raises:
+            DataError: The file is missing, broken, or holds something else.
+        """
+        accepted = "a file that Effects.save wrote"
+        content = read_bytes(Path(path), accepted)
+        try:
+            return Effects.from_bytes(content)
+        except ValueError as error:
+            raise DataError(path, str(error), accepted) from error
 
     @staticmethod
     def from_original(path: str | PathLike[str]) -> Effects:
@@ -375,12 +321,43 @@ class Effects:
             raise DataError(path, f"{type(error).__name__}: {error}", accepted) from error
         y0, yx = np.log(odds).T
         _, layers, heads = levels["head"][0].shape
-        parts = Effects("model", y0, yx, *levels["model"], meta=meta)
-        layer = Effects("layers", y0, yx, *levels["layer"], labels=(numbered(layers),), meta=meta)
-        labels = (numbered(layers), numbered(heads))
+        parts = Effects("model", y0, yx, levels["model"][0], levels["model"][1], meta=meta)
+        one: dict[str, Any] = {"labels": (numbered(layers),), "meta": meta}
+        layer = Effects("layers", y0, yx, levels["layer"][0], levels["layer"][1], **one)
+        indirect, direct = levels["head"]
         return Effects(
-            "heads", y0, yx, *levels["head"], labels=labels, meta=meta, layer=layer, model=parts
-        )
+            "heads", y0, yx, indirect, direct, labels=(numbered(layers), numbered(heads)),
+            meta=meta, layer=layer, model=parts,
+        )  # fmt: skip
+
+
+def joined(parts: Sequence[Effects]) -> Effects:
+    """The effects of the examples of several, one after the other.
+
+    Raises:
+        ValueError: There is none, or they are of different mediators.
+    """
+    if not parts:
+        raise ValueError("joined: no effects were given")
+    first = parts[0]
+    if any((part.kind, part.labels) != (first.kind, first.labels) for part in parts):
+        raise ValueError("joined: the effects are of different mediators")
+
+    def together(name: str) -> Any:
+        found = [getattr(part, name) for part in parts]
+        return None if found[0] is None else np.concatenate(found)
+
+    def level(name: str) -> Effects | None:
+        found = [getattr(part, name) for part in parts]
+        return None if found[0] is None else joined(found)
+
+    return replace(
+        first,
+        **{name: together(name) for name in _ARRAYS},
+        meta=sum((part.meta for part in parts), ()),
+        layer=level("layer"),
+        model=level("model"),
+    )
 
 
 def numbered(count: int) -> tuple[str, ...]:
@@ -401,28 +378,6 @@ def _axes(kind: str, count: int) -> tuple[str, ...]:
         "sets": ("set",), "residual": ("layer", "position"),
     }  # fmt: skip
     return known.get(kind, ())[:count]
-
-
-def _interval(
-    logs: Array, weights: Array, drawn: NDArray[np.int64], kind: Mean, ci: float
-) -> Interval:
-    flat = logs.reshape(len(logs), -1)
-    values = flat if kind == "log" else np.expm1(flat)
-
-    def average(rows: NDArray[np.int64]) -> Array:
-        if kind == "median":
-            return np.median(values[rows], axis=0)
-        share = weights[rows]
-        return share @ values[rows] / share.sum()
-
-    value = average(np.arange(len(logs)))
-    if len(drawn):
-        draws = np.stack([average(rows) for rows in drawn])
-        low, high = np.quantile(draws, [(1 - ci) / 2, (1 + ci) / 2], axis=0)
-    else:
-        low = high = value
-    ends = [np.expm1(end) if kind == "log" else end for end in (value, low, high)]
-    return Interval(*(end.reshape(logs.shape[1:]) for end in ends))
 
 
 def _pack(effects: Effects, prefix: str) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -452,6 +407,5 @@ def _unpack(tensors: dict[str, Any], described: dict[str, Any], prefix: str) -> 
         if level in described
     }
     labels = tuple(tuple(axis) for axis in described["labels"])
-    return Effects(
-        described["kind"], labels=labels, meta=tuple(described["meta"]), **arrays, **levels
-    )
+    known: dict[str, Any] = {**arrays, **levels}
+    return Effects(described["kind"], labels=labels, meta=tuple(described["meta"]), **known)

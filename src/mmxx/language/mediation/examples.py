@@ -6,19 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+_THAT = "said yelled whispered wanted desired wished"
+_BECAUSE = "ate ran drove slept cried laughed went_home stayed_up was_fired was_promoted yelled"
 TEMPLATES = tuple(
-    f"The {{}} {verb} {end}"
-    for verb, end in (
-        *((verb, "that") for verb in ("said", "yelled", "whispered", "wanted", "desired", "wished")),
-        *(
-            (verb, "because")
-            for verb in (
-                "ate", "ran", "drove", "slept", "cried", "laughed", "went home", "stayed up",
-                "was fired", "was promoted", "yelled",
-            )
-        ),
-    )
-)  # fmt: skip
+    f"The {{}} {verb.replace('_', ' ')} {end}"
+    for verbs, end in ((_THAT, "that"), (_BECAUSE, "because"))
+    for verb in verbs.split()
+)
 """The paper's 17 sentences; the profession goes into the braces."""
 
 Tokens = tuple[int, ...]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from mmxx.language.mediation.examples import Example
@@ -81,6 +82,42 @@ def mediated_by_a_pair(strength: float) -> tuple[GPT, Example]:
     return model, Example(*tokens, ([STEREOTYPE], [OTHER]), position=2)
 
 
+def errors() -> dict[str, Any]:
+    """Measure networks whose effects are known.
+
+    Returns:
+        ``rows``, the log effects measured and known, and ``largest``, the largest error.
+    """
+    from mmxx.language.mediation.mediation import Mediation
+
+    direct, strengths = 0.7, {(0, 1): 0.5, (1, 2): -1.1}
+    model, example = mediated_by_heads(direct, strengths, flickering=((0, 3),))
+    heads = Mediation(model).heads([example])
+    pair, other = mediated_by_a_pair(1.3)
+    both = Mediation(pair).sets([other], [[(0, 0)], [(1, 0)], [(0, 0), (1, 0)]])
+    assert heads.model is not None
+    levels = (heads.log_te, heads.model.log_nie, heads.model.log_nde, heads.log_nie, both.log_nie)
+    te, nie, nde, each, pairs = (np.asarray(logs)[0] for logs in levels)
+    whole = sum(strengths.values())
+    known = {
+        "total effect": (te, direct + whole),
+        "all heads": (nie, whole),
+        "direct effect": (nde, direct),
+        "head 0-1": (each[0, 1], 0.5),
+        "head 1-2": (each[1, 2], -1.1),
+        "head 0-3, whose attention changes as much": (each[0, 3], 0.0),
+        "one of a pair": (pairs[0], 0.0),
+        "the other": (pairs[1], 0.0),
+        "the pair": (pairs[2], 1.3),
+    }
+    rows = [
+        {"mediator": name, "measured": float(found), "known": truth}
+        for name, (found, truth) in known.items()
+    ]
+    largest = max(abs(row["measured"] - row["known"]) for row in rows)
+    return {"rows": rows, "largest": largest}
+
+
 def _blank(n_layer: int, n_head: int) -> GPT:
     """A GPT in which nothing happens: each token holds its name and the large constant."""
     from mmxx.nn.gpt import GPT, GPTConfig
@@ -113,7 +150,7 @@ def _attend_by(
     model: GPT, head: tuple[int, int], scores: Mapping[str, Mapping[str, float]]
 ) -> None:
     """Let a head give a score to each key feature, for each feature of the query."""
-    attention = model.blocks[head[0]].attn
+    attention: Any = model.get_submodule(f"blocks.{head[0]}.attn")
     width = attention.d_head
     q, k, _ = attention.qkv.weight.view(3, -1, width, _WIDTH)[:, head[1]]  # views of the weights
     for index, (query, keys) in enumerate(scores.items()):
@@ -124,7 +161,7 @@ def _attend_by(
 
 def _copy(model: GPT, head: tuple[int, int], feature: str, into: str, strength: float) -> None:
     """Let a head write what it sees of a feature into another."""
-    attention = model.blocks[head[0]].attn
+    attention: Any = model.get_submodule(f"blocks.{head[0]}.attn")
     width = attention.d_head
     value = attention.qkv.weight.view(3, -1, width, _WIDTH)[2, head[1]]
     value[0] = _direction(feature) / 2

@@ -16,10 +16,11 @@ from mmxx.language.mediation._passes import Context, run_context
 from mmxx.language.mediation._plan import MODES, Kind, Mode, Part, Values, make_plan
 from mmxx.language.mediation._suffix import run_rows
 from mmxx.language.mediation.attribution import estimate
-from mmxx.language.mediation.decoder import DecoderParts, decoder_parts
+from mmxx.language.mediation.decoder import DecoderParts
 from mmxx.language.mediation.effects import Effects, numbered
 from mmxx.language.mediation.examples import Encoded, Example, buckets, encode
 from mmxx.language.mediation.selection import Selection, select
+from mmxx.language.mediation.tracing import decoder_parts
 
 Set = Iterable[tuple[int, int]]
 _WAYS: tuple[Literal["base", "alternative"], ...] = ("base", "alternative")
@@ -128,9 +129,9 @@ class Mediation:
         """
         chosen = _chosen("layers", layers, len(self.parts.blocks))
         units = _chosen("heads", heads, min(self.parts.heads))
-        single = [[("heads", layer, unit)] for layer in chosen for unit in units]
-        whole = [[("heads", layer, unit) for unit in units] for layer in chosen]
-        sets: list[list[Part]] = [*single, *whole, sum(whole, [])]
+        single: list[list[Part]] = [[("heads", layer, unit)] for layer in chosen for unit in units]
+        whole: list[list[Part]] = [[("heads", layer, unit) for unit in units] for layer in chosen]
+        sets: list[list[Part]] = [*single, *whole, [part for layer in whole for part in layer]]
         labels = (tuple(map(str, chosen)), tuple(map(str, units)))
         return _nested(self._measure(examples, "heads", sets, labels, mode, alpha), labels)
 
@@ -351,7 +352,7 @@ class Mediation:
         theirs = float(run_plain(self.parts, example, context, "base"))
         plan = make_plan([[]], len(self.parts.blocks))
         alone = run_rows(self.parts, plan, Values(context, context), (), whole=True)
-        near = 1e-8 if context.log_y.dtype == torch.float64 else 5e-3
+        near = {torch.float64: 1e-8, torch.float32: 1e-4}.get(context.residual[0].dtype, 5e-2)
         for found, what in (
             (float(context.log_y[0]), "its end is more than norm and head"),
             (float(alone[0, 0]), "its blocks do not run by themselves"),
@@ -375,10 +376,14 @@ class Mediation:
                 sums.append([w.sum(0) for w in context.weights])
                 neurons.append([x.sum((0, 1))[None] for x in context.neurons])
             shape = encoded[bucket[0]].shape
-            attention[shape] = [sum(layer) / len(bucket) for layer in zip(*sums, strict=True)]
+            attention[shape] = [_sum(layer) / len(bucket) for layer in zip(*sums, strict=True)]
         count = sum(len(one.places[0]) for one in encoded if one.places is not None)
-        mean = [sum(level) / max(count, 1) for level in zip(*neurons, strict=True)]
+        mean = [_sum(level) / max(count, 1) for level in zip(*neurons, strict=True)]
         return lambda one: {"heads": attention[one.shape], "neurons": mean}
+
+
+def _sum(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(tensors)).sum(0)
 
 
 def _floats(x: Tensor) -> np.ndarray[Any, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from mmxx.language.mediation.effects import Mean
+from mmxx.language.mediation.averages import Mean
 from mmxx.language.mediation.examples import Example
 
 if TYPE_CHECKING:
