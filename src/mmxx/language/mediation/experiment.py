@@ -85,7 +85,7 @@ TINY = Config(
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
-    strengths=(1.0, 0.5, 0.0), seeds=3, steps=1500, weak_steps=1500, null_steps=450, top=12,
+    strengths=(1.0, 0.5, 0.0), seeds=3, steps=2000, weak_steps=2000, null_steps=450, top=12,
 )  # fmt: skip
 
 

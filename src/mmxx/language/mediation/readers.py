@@ -254,6 +254,9 @@ def load_winobias(path: str | PathLike[str]) -> Examples:
     The prompt ends with the pronoun; "she" or "her" is the base. Candidates are how the sentence
     goes on where the pronoun means the woman's occupation, then the man's.
 
+    Args:
+        path: The file.
+
     Raises:
         DataError: The file cannot be read, or holds no such pair; lines are named.
     """
@@ -409,6 +412,9 @@ def _winogender_pair(
 
 def load_examples(path: str | PathLike[str]) -> Examples:
     """One's own examples: JSON lines with the fields of `Example`.
+
+    Args:
+        path: The file.
 
     Raises:
         DataError: A line is no JSON object, misses a field, or has an unknown one.
