@@ -152,7 +152,7 @@ def _judge_bias(config: Config, run: Run, arms: list[Arm], results: list[dict[st
     """Professions against "woman": is the total effect that of the planted bias?"""
     import numpy as np
 
-    rows, shown = [], {}
+    rows, shown, ideal = [], {}, ((), ())
     correlations: dict[float, list[float]] = {}
     for arm, result in zip(arms, results, strict=True):
         effects = _effects(result["neurons"])
@@ -170,10 +170,12 @@ def _judge_bias(config: Config, run: Run, arms: list[Arm], results: list[dict[st
         )  # fmt: skip
         if arm.seed == run.seed:
             shown[f"s = {arm.planted:g}"] = (bias, effects.log_te)
+            if arm.planted == 1:
+                ideal = (bias, np.asarray(result["ideal professions"]))
     run.table("professions", rows, 'Professions replaced by "woman"; the response is she over he.')
     run.figure(
         "bias",
-        _scatter(shown, "planted log odds of she", "log(1 + TE)"),
+        _scatter(shown, ideal, "planted log odds of she", "log(1 + TE)"),
         'Each profession, first seed: the more a profession is his, the more "woman" changes.',
     )
     seeds = [run.seed + number for number in range(config.seeds)]
@@ -181,11 +183,6 @@ def _judge_bias(config: Config, run: Run, arms: list[Arm], results: list[dict[st
         "bias-is-found", max(correlations[1.0]), control=max(correlations[0.0]), seeds=seeds,
         note="the weakest seed",
     )  # fmt: skip
-    if 0.5 in correlations:
-        means = {s: np.mean([row["mean log(1 + TE)"] for row in rows if row["strength"] == s])
-                 for s in correlations}  # fmt: skip
-        run.note("Mean log(1 + TE) of professions: " + ", ".join(
-            f"{mean:.2f} at s = {s:g}" for s, mean in means.items()) + ".")  # fmt: skip
 
 
 def _judge_heads(config: Config, run: Run, arms: list[Arm], results: list[dict[str, Any]]) -> None:
@@ -241,7 +238,6 @@ def _judge_heads(config: Config, run: Run, arms: list[Arm], results: list[dict[s
 
 def _show_heads(run: Run, effects: Effects, result: dict[str, Any]) -> None:
     """Heat maps, the ranking, and the curves of sets, of one training."""
-    import numpy as np
 
     run.figure("heads", _heat_maps(effects), "log(1 + effect) of each head, mean over the pairs.")
     run.table(
@@ -251,15 +247,6 @@ def _show_heads(run: Run, effects: Effects, result: dict[str, Any]) -> None:
     )
     run.table("layers", effects.per_layer("log"), "Layers by NIE and NDE, geometric means.")
     run.artifact("effects-heads.safetensors", effects.to_bytes(), "For Effects.load.")
-    whole = float(_whole(effects).mean())
-    sizes = np.arange(1, 1 + max(map(len, result["sets"].values())))
-    lines = {f"by {name}": (sizes, values) for name, values in result["sets"].items()}
-    lines["all heads"] = (sizes, np.full(len(sizes), whole))
-    from mmxx.lab.report.figures import curves
-
-    figure = curves(lines, xlabel="heads intervened on together", ylabel="mean log(1 + NIE)")
-    run.figure("sets", figure, "Heads taken by their effect, by how much their attention changes, "
-               "by the estimate from one backward pass, and at random.")  # fmt: skip
 
 
 def _show_neurons(run: Run, arms: list[Arm], results: list[dict[str, Any]]) -> None:
@@ -281,38 +268,53 @@ def _show_neurons(run: Run, arms: list[Arm], results: list[dict[str, Any]]) -> N
 
 
 def _greedy(config: Config, run: Run, arms: list[Arm], results: list[dict[str, Any]]) -> None:
-    """Greedy selection of heads in the first training, a step a time."""
+    """Greedy selection of heads in the first training, a step a time, beside the rankings."""
     from mmxx.language.mediation import Mediation
     from mmxx.language.mediation.arms import examples, network
 
     mediation = Mediation(network(arms[0], results[0]["state"]), batch_size=2048)
-    _select(config, run, mediation, examples(arms[0]).sentences, mediation, map)
+    lines = {f"by {name}": values for name, values in results[0]["sets"].items()}
+    _select(config, run, mediation, examples(arms[0]).sentences, mediation, map, lines)
 
 
 def _select(
-    config: Config, run: Run, mediation: Any, examples: list[Any], source: Any, map: Any
-) -> None:
+    config: Config, run: Run, mediation: Any, examples: list[Any], source: Any, map: Any,
+    lines: dict[str, list[float]],
+) -> None:  # fmt: skip
+    """Take heads greedily, and draw what sets of heads mediate together."""
+    import numpy as np
     import torch
 
+    from mmxx.lab.report.figures import curves
     from mmxx.language.mediation.selection import Task, every, greedy_step, measure
 
     pairs = every(mediation, "heads")
     whole = run.once("all-heads", measure, Task(mediation, examples, [pairs], "heads", "log"))[0]
+    whole = float(np.log1p(whole))
     top = min(config.top, len(pairs))
     order = torch.full((top, 2), -1)
     effect = torch.zeros(top, dtype=torch.float64)
     for step in run.loop("greedy", top, state={"order": order, "effect": effect}, every=1):
         chosen = [(int(layer), int(head)) for layer, head in order[:step]]
         best, reached = greedy_step(source, examples, chosen, pairs, average="log", map=map)
-        order[step], effect[step] = torch.tensor(best), reached
-        run.log(step, effect=reached)
+        order[step], effect[step] = torch.tensor(best), np.log1p(reached)
+        run.log(step, effect=effect[step])
     rows = [
-        {"step": step + 1, "layer": int(order[step, 0]), "head": int(order[step, 1]),
-         "NIE of all taken": float(effect[step]),
-         "share of all heads": float(effect[step] / whole) if whole else float("nan")}
+        {
+            "step": step + 1, "layer": int(order[step, 0]), "head": int(order[step, 1]),
+            "mean log(1 + NIE) of all taken": float(effect[step]),
+            "share of all heads": float(effect[step]) / whole if whole else float("nan"),
+        }
         for step in range(top)
     ]  # fmt: skip
-    run.table("greedy", rows, "Heads taken greedily: the one that adds most to the joint NIE.")
+    run.table("greedy", rows, "Heads taken greedily: the one that adds most to the joint effect.")
+    lines = {"greedily": effect.tolist(), **lines}
+    drawn: dict[str, tuple[Any, Any]] = {
+        name: (np.arange(1, 1 + len(values)), values) for name, values in lines.items()
+    }
+    drawn["all heads"] = (np.arange(1, 1 + top), np.full(top, whole))
+    figure = curves(drawn, xlabel="heads intervened on together", ylabel="mean log(1 + NIE)")
+    run.figure("sets", figure, "Heads taken greedily, by rank, and all; at random where shown.")
 
 
 # -- a model of one's own ----------------------------------------------------------------------
@@ -361,7 +363,8 @@ def _own(config: Config, run: Run) -> None:
         ]
         run.table(f"{kind}-effects", rows, "Effects of all mediators together, and the total.")
         if kind == "heads":
-            _select(config, run, mediation, list(some), load, run.map)
+            ranked = run.once("by-rank", own.by_rank, mediation, some, found, config.top)
+            _select(config, run, mediation, some, load, run.map, {"by indirect effect": ranked})
 
 
 # -- drawings ----------------------------------------------------------------------------------
@@ -371,6 +374,7 @@ def _heat_maps(effects: Effects) -> Figure:
     """NIE and NDE, heads × layers, in one range of colours."""
     import numpy as np
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     assert effects.log_nie is not None
     assert effects.log_nde is not None
@@ -386,6 +390,8 @@ def _heat_maps(effects: Effects) -> Figure:
         image = place.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
         place.set_title(name, fontsize=9)
         place.set_xlabel("head", fontsize=9)
+        place.xaxis.set_major_locator(MaxNLocator(integer=True))
+        place.yaxis.set_major_locator(MaxNLocator(integer=True))
         place.tick_params(labelsize=8)
         place.spines[:].set_visible(False)
     axes[0].set_ylabel("layer", fontsize=9)
@@ -404,7 +410,9 @@ def _layer_bars(effects: Effects) -> Figure:
     return bars(values, ylabel="largest NIE of a neuron, geometric mean")
 
 
-def _scatter(points: dict[str, tuple[Any, Any]], xlabel: str, ylabel: str) -> Figure:
+def _scatter(
+    points: dict[str, tuple[Any, Any]], ideal: tuple[Any, Any], xlabel: str, ylabel: str
+) -> Figure:
     from matplotlib.figure import Figure
 
     from mmxx.lab.report.figures import COLOURS
@@ -413,6 +421,7 @@ def _scatter(points: dict[str, tuple[Any, Any]], xlabel: str, ylabel: str) -> Fi
     axes = figure.subplots()
     for (label, (x, y)), colour in zip(points.items(), COLOURS, strict=False):
         axes.scatter(x, y, s=16, color=colour, label=label, linewidth=0)
+    axes.plot(*ideal, color="#000000", linewidth=0.7, label="closed form, s = 1")
     axes.set_xlabel(xlabel, fontsize=9)
     axes.set_ylabel(ylabel, fontsize=9)
     axes.tick_params(labelsize=8)

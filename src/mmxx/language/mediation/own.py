@@ -128,6 +128,20 @@ def total(mediation: Mediation, examples: Sequence[Example]) -> np.ndarray[Any, 
     return np.frombuffer(mediation.total_effect(examples).to_bytes(), np.uint8)
 
 
+def by_rank(
+    mediation: Mediation, examples: Sequence[Example], effects: Effects, k: int
+) -> list[float]:
+    """The mean log(1 + NIE) of the 1, 2, … k heads of largest mean NIE together."""
+    assert effects.log_nie is not None
+    means = effects.log_nie.mean(0)
+    order = np.argsort(-means.reshape(-1), kind="stable")[:k]
+    pairs = [(int(index) // means.shape[1], int(index) % means.shape[1]) for index in order]
+    sets = [pairs[: size + 1] for size in range(len(pairs))]
+    found = mediation.sets(examples, sets).log_nie
+    assert found is not None
+    return found.mean(0).tolist()
+
+
 def averages(effects: Effects, kind: Mean) -> dict[str, float]:
     """The total, and what all heads together do, for a table."""
     summary = (effects.model or effects).mean(kind)
