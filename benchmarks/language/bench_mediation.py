@@ -31,7 +31,7 @@ def build(layers: int, heads: int, width: int, vocab: int) -> Any:
     torch.manual_seed(0)
     config = transformers.GPT2Config(
         n_layer=layers, n_head=heads, n_embd=width, vocab_size=vocab, n_positions=64,
-        bos_token_id=0, eos_token_id=0,
+        initializer_range=0.06, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     return transformers.GPT2LMHeadModel(config).eval()
 
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     ours, effects = timed(lambda: fast.sets([sentence], [[pair] for pair in every]), clock)
     slow = Mediation(model, exact=False)
     sampled = [[pair] for pair in chosen]
-    fixed, _ = timed(lambda: slow.sets([sentence], []), clock)
+    fixed, _ = timed(lambda: slow.total_effect([sentence]), clock)
     plain, loop = timed(lambda: slow.sets([sentence], sampled), clock)
     plain = (plain - fixed) * scale + fixed
     index = [every.index(pair) for pair in chosen]

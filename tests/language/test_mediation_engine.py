@@ -247,3 +247,42 @@ def test_the_estimate_is_the_slope(family, kind):
     if kind == "heads":
         whole = (up.model.log_nie - down.model.log_nie) / (2 * eps)
         assert np.allclose(estimate.model.log_nie, whole, atol=1e-6)
+
+
+# -- beside nnsight ----------------------------------------------------------------------------
+
+
+def test_patches_of_nnsight_have_the_same_effects():
+    nnsight = pytest.importorskip("nnsight")
+    model = build("gpt2").double().eval().requires_grad_(False)
+    model.set_attn_implementation("eager")
+    example = some_examples()[0]
+    base, other = (torch.tensor([list(prompt)]) for prompt in (example.base, example.alternative))
+    size, width, place, unit = base.shape[1], 4, 2, 5  # a head's width, the changed token
+    traced = nnsight.NNsight(model)
+    with traced.trace(other):
+        neuron = traced.transformer.h[0].mlp.output[:, place, unit].save()
+    with traced.trace(base):
+        values = traced.transformer.h[1].attn.c_attn.output.save()
+    with torch.no_grad():
+        attention = model(other, output_attentions=True).attentions[1][:, 1]  # block 1, head 1
+    # the other text's attention on this text's values is what the head gives to its projection
+    part = slice(width, 2 * width)
+    head = attention @ values[:, :size, 2 * 16 :][:, :, part]
+
+    def log_odds(patch):
+        with traced.trace(base):
+            if patch == "neuron":
+                traced.transformer.h[0].mlp.output[:, place, unit] = neuron
+            elif patch == "head":
+                traced.transformer.h[1].attn.c_proj.input[:, :, part] = head
+            logits = traced.output.logits[0, -1].save()
+        first, second = (candidate[0] for candidate in example.candidates)
+        return float(logits[second] - logits[first])
+
+    mediation = Mediation(model)
+    nie = mediation.heads([example], layers=[1], heads=[1]).log_nie[0, 0, 0]
+    assert nie == pytest.approx(log_odds("head") - log_odds(None), abs=1e-5)
+    nie = mediation.neurons([example], layers=[1], neurons=[unit]).log_nie[0, 0, 0]
+    assert nie == pytest.approx(log_odds("neuron") - log_odds(None), abs=1e-5)
+    assert abs(nie) > 1e-3

@@ -288,6 +288,8 @@ class Mediation:
         """log y of every example, and of every set of mediators in both contexts, [N, sets]."""
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if sets is not None and not sets:
+            raise ValueError("layers, heads, neurons or sets must name one mediator or more")
         encoded = self.encode(examples, kind)
         n, m = len(encoded), len(sets or ())
         logs = np.empty((n, 2))
