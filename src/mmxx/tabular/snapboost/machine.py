@@ -208,7 +208,8 @@ class Machine:
     def encoded(self) -> NDArray[np.float32]:
         """The encoded rows that ridge rounds learn from: float32 [n, width]."""
         assert self.ensemble.encoder is not None
-        return self.ensemble.encoder(self._rows.X)
+        parts = self._map(self.ensemble.encoder, np.array_split(self._rows.X, self._threads))
+        return np.concatenate(list(parts))
 
     def _features(self) -> tuple[Features, Ridge]:
         if self._ridge is None:
@@ -232,7 +233,8 @@ class Machine:
     ) -> Learner:
         """Grow a tree, and write what it predicts into ``step``."""
         units = unit(self._size), unit(self._weight)
-        quantise(self._g[klass], self._h[klass], *units, self._gh)
+        g, h = self._g[klass], self._h[klass]
+        list(self._map(lambda k: quantise(g[k], h[k], *units, self._gh[k]), self._chunks()))
         tree, segments = self._trees().grow(self._gh, units, rows, columns, depth)
         if rows.size == step.size:
             add_leaves(step, rows, tree.nodes, segments, 1.0)
@@ -273,12 +275,11 @@ class Machine:
             else:
                 found.append(self._regress(klass, rows, step))
             g, h = self._g[klass], self._h[klass]
-            parts = [slice(k, k + CHUNK) for k in range(0, step.size, CHUNK)]
             sums = self._map(
                 lambda part, raw=self._raw[klass], step=step, g=g, h=h: _advance(
                     raw[part], step[part], self.ensemble.rate, g[part], h[part]
                 ),
-                parts,
+                self._chunks(),
             )
             for one, other in sums:
                 along, square = along + one, square + other
@@ -290,20 +291,18 @@ class Machine:
         self._advance_validation(number)
         self._evaluate()
 
+    def _chunks(self) -> list[slice]:
+        n = len(self._rows.y)
+        return [slice(k, min(k + CHUNK, n)) for k in range(0, n, CHUNK)]
+
     def _evaluate(self) -> None:
         """The loss of the present predictions, and the gradients of the next round."""
-        n = len(self._rows.y)
+        rows = self._rows
         sums = self._map(
-            lambda start: self._loss.evaluate(
-                self._rows.y,
-                self._rows.w,
-                self._raw,
-                self._g,
-                self._h,
-                start,
-                min(start + CHUNK, n),
+            lambda part: self._loss.evaluate(
+                rows.y, rows.w, self._raw, self._g, self._h, part.start, part.stop
             ),
-            range(0, n, CHUNK),
+            self._chunks(),
         )
         value, self._size, self._weight, self._square = (
             float(sum(column)) for column in zip(*sums, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,13 +77,14 @@ def quantise(g, h, g_unit, h_unit, out):
 
 @njit(cache=True, nogil=True)
 def _total(gh, rows):
-    """Sums of g and of h and the count over some rows: int64 [3]."""
-    sums = np.zeros(3, np.int64)
+    """Sums of g and of h and the count over some rows, int64 [3]; and whether h is always one."""
+    sums, same = np.zeros(3, np.int64), True
     for row in rows:
         sums[0] += gh[row, 0]
         sums[1] += gh[row, 1]
+        same &= gh[row, 1] == gh[rows[0], 1]
     sums[2] = rows.size
-    return sums
+    return sums, same
 
 
 def unit(total: float) -> float:
@@ -118,8 +120,11 @@ class Grower:
         self.bins, self.binner, self.kinds, self.rules = bins, binner, kinds, rules
         self._threads, self._map, self._allreduce = threads, map, allreduce
         self._spare = np.empty(len(bins), np.int32)
-        self._pool = np.empty((0, len(kinds), _grow.BINS, 3), np.int64)
+        self._pool = self._room(0)
         self._categories = bool((kinds == CATEGORY).any())
+
+    def _room(self, slots: int, cell: int = 3) -> NDArray[np.int64]:
+        return np.empty((slots, len(self.kinds), _grow.BINS, cell), np.int64)
 
     def grow(
         self,
@@ -151,9 +156,11 @@ class Grower:
             ]
         )
         bounds = np.array([-np.inf, np.inf])
-        total = _total(gh, rows)
+        total, same = _total(gh, rows)
         if self._allreduce is not None:
-            total = self._allreduce(total)
+            total, same = self._allreduce(total), False  # others may have another h
+        if self._pool.shape[3] != 3 - same:
+            self._pool = self._room(0, 3 - same)
         if self._allreduce is None and (self._threads == 1 or rows.size <= _TASK_ROWS):
             parts = self._subtree(gh, rows, columns, total, bounds, settings, self._spare, 0)
         else:
@@ -183,7 +190,7 @@ class Grower:
         slots = depth + 2 if rows.size > _grow.SMALL else 0
         if pool is None:
             if len(self._pool) < slots:
-                self._pool = np.empty((slots, *self._pool.shape[1:]), np.int64)
+                self._pool = self._room(slots, self._pool.shape[3])
             pool = self._pool
         room = max(1, min(2 ** (depth + 1) - 1, 2 * rows.size - 1))
         nodes = np.empty((room, 7), np.int32)
@@ -209,14 +216,15 @@ class Grower:
         settings: Array,
     ) -> Any:
         """Split large nodes with all threads, then grow what is below them side by side."""
-        small = max(_TASK_ROWS, rows.size // (4 * self._threads))
+        small = max(_TASK_ROWS, rows.size // (2 * self._threads))
         tasks: list[Any] = []
         top = self._top(
             gh, rows, columns, total, bounds, settings, None, 0,
             0 if self._allreduce else small, tasks,
         )  # fmt: skip
-        done = list(self._map(lambda task: task(), tasks))
-        return self._join(top, done)
+        order = np.argsort([-size for size, _ in tasks], kind="stable")  # long ones first
+        grown = self._map(lambda k: tasks[k][1](), order)
+        return self._join(top, dict(zip(order.tolist(), grown, strict=True)))
 
     def _top(
         self,
@@ -237,15 +245,13 @@ class Grower:
         """
         depth_left = int(settings[_grow.MAX_DEPTH])
         if self._allreduce is None and rows.size <= small:
-            pool = None if depth_left == 0 else np.empty(
-                (depth_left + 2, *self._pool.shape[1:]), np.int64
-            )  # fmt: skip
+            cell = self._pool.shape[3]
+            pool = None if depth_left == 0 else self._room(depth_left + 2, cell)
             spare = self._spare[offset : offset + rows.size]
-            tasks.append(
-                lambda: self._subtree(
-                    gh, rows, columns, total, bounds, settings, spare, offset, pool
-                )
+            task = partial(
+                self._subtree, gh, rows, columns, total, bounds, settings, spare, offset, pool
             )
+            tasks.append((rows.size, task))
             return len(tasks) - 1
         split, left = np.zeros(8, np.int64), np.zeros(_grow.BINS, np.bool_)
         gain = 0.0
@@ -316,7 +322,7 @@ class Grower:
             rows[:] = np.concatenate([*on_left, *on_right])
         return sum(counts)
 
-    def _join(self, top: Any, done: Sequence[Any]) -> Any:
+    def _join(self, top: Any, done: dict[int, Any]) -> Any:
         """The arrays of a tree from its top and its finished tasks, in depth-first order."""
         if isinstance(top, int):
             return done[top]
