@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 from numpy.typing import NDArray
 
 from mmxx.tabular.snapboost._grow import MISSING
+
+Map = Callable[..., Iterable[Any]]
 
 EDGE_ROWS = 200_000  # rows from which edges are computed at most
 _CELLS = 1024  # of a column's even grid: hardly an edge lies in each
@@ -99,6 +102,7 @@ class Binner:
         max_bins: int = 255,
         codes: NDArray[np.int64] | None = None,
         rng: np.random.Generator | None = None,
+        map: Map = map,
     ) -> Binner:
         """Find the edges: between any two values where they are few, else at quantiles.
 
@@ -108,6 +112,7 @@ class Binner:
             max_bins: Bins of a column at most, 2 to 255.
             codes: Numbers of categories, as in the attribute.
             rng: Draws 200,000 rows where there are more; without it the first ones are taken.
+            map: What to spread the columns with.
 
         Example:
             >>> Binner.of(np.array([[1.0], [2.0], [4.0]])).edges
@@ -118,14 +123,14 @@ class Binner:
             chosen = (
                 np.arange(EDGE_ROWS)
                 if rng is None
-                else np.sort(rng.choice(len(X), EDGE_ROWS, replace=False))
+                else np.sort(rng.choice(len(X), EDGE_ROWS, replace=False, shuffle=False))
             )
             X, weights = X[chosen], None if weights is None else weights[chosen]
-        edges = tuple(
-            _edges(column, weights, max_bins) if code < 0 else np.empty(0)
-            for column, code in zip(X.T, codes, strict=True)
-        )
-        return cls(edges, codes)
+
+        def edges(column: int) -> NDArray[np.float64]:
+            return np.empty(0) if codes[column] >= 0 else _edges(X[:, column], weights, max_bins)
+
+        return cls(tuple(map(edges, range(X.shape[1]))), codes)
 
     def __call__(self, X: NDArray[np.float64]) -> NDArray[np.uint8]:
         """The bins of some rows: uint8 [n, d], 255 for missing values."""

@@ -189,6 +189,7 @@ class Machine:
             binner = Binner.of(
                 rows.X, None if (weights == weights[0]).all() else weights,
                 max_bins=self._settings.max_bins, codes=self._codes, rng=self._rng(_BINS),
+                map=self._map,
             )  # fmt: skip
             parts = self._map(binner, np.array_split(rows.X, self._threads))
             self._grower = Grower(
@@ -237,7 +238,12 @@ class Machine:
         list(self._map(lambda k: quantise(g[k], h[k], *units, self._gh[k]), self._chunks()))
         tree, segments = self._trees().grow(self._gh, units, rows, columns, depth)
         if rows.size == step.size:
-            add_leaves(step, rows, tree.nodes, segments, 1.0)
+            parts = zip(
+                np.array_split(tree.nodes, self._threads),
+                np.array_split(segments, self._threads),
+                strict=True,
+            )
+            list(self._map(lambda part: add_leaves(step, rows, *part, 1.0), parts))
         else:
             add_tree(step, self._rows.X, tree)
         return Learner(self.rounds, "tree", klass, depth, tree)

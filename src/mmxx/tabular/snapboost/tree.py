@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,10 +12,9 @@ from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 from numpy.typing import NDArray
 
 from mmxx.tabular.snapboost import _grow
-from mmxx.tabular.snapboost.binning import Binner
+from mmxx.tabular.snapboost.binning import Binner, Map
 
 Array = NDArray[np.float64]
-Map = Callable[..., Iterable[Any]]
 Reduce = Callable[[NDArray[Any]], NDArray[Any]]
 
 NUMBER, RISING, FALLING, CATEGORY = 0, 1, -1, 2
