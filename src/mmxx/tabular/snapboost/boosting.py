@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,9 @@ from mmxx.tabular.snapboost.ensemble import Ensemble, Learner, workers
 from mmxx.tabular.snapboost.losses import CustomLoss, Loss
 from mmxx.tabular.snapboost.machine import Machine, Rows
 from mmxx.tabular.snapboost.tree import Map
+
+if TYPE_CHECKING:
+    from mmxx.tabular.snapboost.attribution import Attribution
 
 Array = NDArray[np.float64]
 # weights that are all 0 get an error of our own, which names the argument
@@ -268,6 +271,26 @@ class SnapBoost(BaseEstimator, ABC):
         check_is_fitted(self)
         matrix = inputs.read(self, X, self._columns)
         return self._ensemble.staged(matrix, self.best_round_)
+
+    def attributions(self, X: Any, background: Any) -> Attribution:
+        """What each column adds to the raw prediction of each row: exact Shapley values.
+
+        A column that does not play has the value that it has in a background row; the mean over
+        all of them. The time grows with the product of both numbers of rows.
+
+        Args:
+            X: Rows with the columns seen in fit.
+            background: Rows to compare with, say a hundred of the training rows.
+
+        Returns:
+            Values [n, d] (or [n, d, classes]), the background's mean prediction, and the rows, as
+            numbers; ``shap.Explanation(**found._asdict())`` draws them.
+        """
+        from mmxx.tabular.snapboost.attribution import attribute
+
+        check_is_fitted(self)
+        rows, others = (inputs.read(self, of, self._columns) for of in (X, background))
+        return attribute(self._ensemble, rows, others, self.best_round_, self.n_jobs)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file of safetensors, for `load_model`.

@@ -277,9 +277,7 @@ class Features:
 
     def add_product(self, beta: Array, out: Array) -> None:
         """Add ``[Φ, 1] β`` to ``out``, float64 [n]."""
-        list(
-            self._map(lambda rows: add_product(self._phi(rows), beta, out[rows]), self._blocks())
-        )
+        list(self._map(lambda rows: add_product(self._phi(rows), beta, out[rows]), self._blocks()))
 
 
 class Ridge:

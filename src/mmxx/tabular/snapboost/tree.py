@@ -399,19 +399,23 @@ class Forest(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
+def goes_left(node, x, left_sets):
+    """Whether a value falls on the left of a node's split."""
+    if np.isnan(x):
+        return node["missing_left"] != 0
+    if node["left_set"] >= 0:
+        return left_sets[node["left_set"], int(x)]
+    return x <= node["threshold"]
+
+
+@njit(cache=True, nogil=True)
 def _add_trees(X, nodes, roots, left_sets, rate, out):
     for root in roots:
         for row in range(X.shape[0]):
             place = root
             node = nodes[place]
             while node["feature"] >= 0:
-                x = X[row, node["feature"]]
-                if np.isnan(x):
-                    left = node["missing_left"] != 0
-                elif node["left_set"] >= 0:
-                    left = left_sets[node["left_set"], int(x)]
-                else:
-                    left = x <= node["threshold"]
+                left = goes_left(node, X[row, node["feature"]], left_sets)
                 place += 1 if left else node["right"]
                 node = nodes[place]
             out[row] += rate * node["threshold"]
