@@ -35,7 +35,7 @@ class Attribution(NamedTuple):
 def attribute(
     ensemble: Ensemble, X: Array, background: Array, rounds: int, n_jobs: int | None = None
 ) -> Attribution:
-    r"""Shapley values of the game in which a column that does not play has a background row's value.
+    r"""Shapley values of the game in which a column that does not play is a background row's.
 
     The mean over all background rows. Trees have at most $2^{depth}$ leaves that mix two rows, and
     each leaf's share has a closed form (Lundberg et al., 2020). A Fourier feature is the real part

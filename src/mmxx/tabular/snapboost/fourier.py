@@ -11,7 +11,8 @@ from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 from numpy.typing import NDArray
 from scipy.linalg import eigh, lapack
 
-from mmxx.tabular.snapboost.tree import Map, Reduce
+from mmxx.tabular.snapboost.binning import Map
+from mmxx.tabular.snapboost.shards import Reduce
 
 _lapack: Any = lapack
 Array = NDArray[np.float64]

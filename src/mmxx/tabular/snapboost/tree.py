@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from mmxx.tabular.snapboost import _grow
 from mmxx.tabular.snapboost.binning import Binner, Map
+from mmxx.tabular.snapboost.shards import Reduce
 
 Array = NDArray[np.float64]
-Reduce = Callable[[NDArray[Any]], NDArray[Any]]
 
 NUMBER, RISING, FALLING, CATEGORY = 0, 1, -1, 2
 NODE = np.dtype(
@@ -275,7 +275,9 @@ class Grower:
         below[_grow.MAX_DEPTH] -= 1
         parts = rows[:middle], rows[middle:]
         hists: list[Any] = [None, None]
-        if hist is not None and below[_grow.MAX_DEPTH] > 0 and max(map(len, parts)) > small:
+        # a machine without rows here counts with the others
+        large = self._allreduce is not None or max(map(len, parts)) > small
+        if hist is not None and below[_grow.MAX_DEPTH] > 0 and large:
             fewer = int(totals[1][2] < totals[0][2])
             hists[fewer] = self._histogram(gh, parts[fewer], columns)
             hists[1 - fewer] = hist - hists[fewer]
