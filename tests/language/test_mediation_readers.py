@@ -202,7 +202,7 @@ def test_winogender_pairs(tmp_path):
     assert plumber.base == "The plumber saw the guest because her"
     assert plumber.alternative == "The plumber saw the guest because his"
     assert plumber.candidates == (" was ill.", " could help.")
-    assert plumber.meta["female"] == 2
+    assert plumber.meta["women"] == 2
     assert len(load_winogender(folder).skipped) == 2
     by_bergsma = load_winogender(folder, statistics="bergsma")
     assert by_bergsma[0].candidates == (" was ill.", " could help.")
