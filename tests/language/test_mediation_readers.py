@@ -371,7 +371,7 @@ def test_mediators_that_are_not_there_are_refused(model):
         mediation.heads(examples, layers=[2])
     with pytest.raises(ValueError, match=r"heads of sets must lie in \[0, 2\), got \[5\]"):
         mediation.sets(examples, [{(0, 5)}])
-    with pytest.raises(ValueError, match="must name one mediator or more"):
+    with pytest.raises(ValueError, match=r"heads must lie in \[0, 2\), got \[\]"):
         mediation.heads(examples, heads=[])
     with pytest.raises(ValueError, match="mode must be one of set, add, zero, mean, got 'max'"):
         mediation.neurons(examples, mode="max")
