@@ -26,7 +26,7 @@ class Arm:
 
     Attributes:
         strength: The corpus's s.
-        planted: What the arm is called by; its strength, but for the sham.
+        name: What the arm is called: its strength, but for the sham.
         seed: Of weights, sentences and examples.
         steps: Steps of AdamW; 0 leaves the weights random.
         batch: Sentences of a step.
@@ -37,7 +37,7 @@ class Arm:
     """
 
     strength: float
-    planted: float
+    name: str
     seed: int
     steps: int
     batch: int
@@ -89,7 +89,7 @@ def train(arm: Arm) -> tuple[GPT, list[float]]:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=_RATE, betas=(0.9, 0.95), weight_decay=0.01
     )
-    losses = []
+    losses: list[float] = []
     for step in range(arm.steps):
         tokens, mask = (torch.from_numpy(x) for x in corpus.draw(arm.batch, rng))
         rate = 0.5 * (1 + math.cos(math.pi * step / arm.steps)) * min(1, (step + 1) / 10)
@@ -237,7 +237,7 @@ def sentence_row(arm: Arm, result: dict[str, Any], effects: Effects) -> dict[str
     ideal, total = np.asarray(result["ideal sentences"]), effects.log_te
     varies = np.ptp(ideal) > 0
     return {
-        "strength": arm.planted,
+        "arm": arm.name,
         "seed": arm.seed,
         "mean log(1 + TE)": float(total.mean()),
         "ideal": float(ideal.mean()),

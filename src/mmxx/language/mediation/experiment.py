@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmxx.language.mediation.effects import Effects
 
 _SHAM = False  # whether the unbiased corpus and a random ranking stand in the method's place
+_PLANTED, _CONTROL, _RANDOM = "s = 1", "s = 0", "random weights"
 _ENOUGH = 0.2  # of the total effect: below it, the heads' route is too narrow to rank heads
 
 
@@ -127,9 +128,9 @@ def _arms(config: Config, run: Run) -> list[Arm]:
     from mmxx.language.mediation.arms import Arm
 
     steps = {1.0: config.steps, 0.0: config.null_steps}
-    return [
+    arms = [
         Arm(
-            strength=0.0 if _SHAM else strength, planted=strength, seed=run.seed + number,
+            strength=0.0 if _SHAM else strength, name=f"s = {strength:g}", seed=run.seed + number,
             steps=steps.get(strength, config.weak_steps), batch=config.batch,
             layers=config.layers, width=config.width, pairs=config.pairs, sets=config.top,
             shuffled=_SHAM,
@@ -137,6 +138,7 @@ def _arms(config: Config, run: Run) -> list[Arm]:
         for strength in config.strengths
         for number in range(config.seeds)
     ]  # fmt: skip
+    return [*arms, replace(arms[0], name=_RANDOM, steps=0)]
 
 
 def _by_hand(run: Run) -> None:
@@ -153,24 +155,24 @@ def _judge_bias(config: Config, run: Run, arms: list[Arm], results: list[dict[st
     import numpy as np
 
     rows, shown, ideal = [], {}, None
-    correlations: dict[float, list[float]] = {}
+    correlations: dict[str, list[float]] = {}
     for arm, result in zip(arms, results, strict=True):
         effects = _effects(result["neurons"])
         bias = np.array([entry["bias"] for entry in effects.meta])
         r = effects.correlation("bias")
-        correlations.setdefault(arm.planted, []).append(r)
+        correlations.setdefault(arm.name, []).append(r)
         rows.append(
             {
-                "strength": arm.planted, "seed": arm.seed,
+                "arm": arm.name, "seed": arm.seed,
                 "mean log(1 + TE)": round(float(effects.log_te.mean()), 4),
                 "ideal": round(float(np.mean(result["ideal professions"])), 4),
                 "correlation with the bias": round(r, 4),
-                "loss": round(result["losses"][-1], 4),
+                "loss": round((result["losses"] or [float("nan")])[-1], 4),
             }
         )  # fmt: skip
         if arm.seed == run.seed:
-            shown[f"s = {arm.planted:g}"] = (bias, effects.log_te)
-            if arm.planted == 1:
+            shown[arm.name] = (bias, effects.log_te)
+            if arm.name == _PLANTED:
                 ideal = (bias, np.asarray(result["ideal professions"]))
     run.table("professions", rows, 'Professions replaced by "woman"; the response is she over he.')
     run.figure(
@@ -180,8 +182,8 @@ def _judge_bias(config: Config, run: Run, arms: list[Arm], results: list[dict[st
     )
     seeds = [run.seed + number for number in range(config.seeds)]
     run.measure(
-        "bias-is-found", max(correlations[1.0]), control=max(correlations[0.0]), seeds=seeds,
-        note="the weakest seed",
+        "bias-is-found", max(correlations[_PLANTED]), control=max(correlations[_CONTROL]),
+        seeds=seeds, note="the weakest seed",
     )  # fmt: skip
 
 
@@ -194,8 +196,8 @@ def _judge_heads(config: Config, run: Run, arms: list[Arm], results: list[dict[s
     run.table(
         "sentences", rows, "Pairs of sentences, log units; top 3 as shares of the NIE of all heads."
     )
-    planted = [row for row in rows if row["strength"] == 1]
-    nothing = [row for row in rows if row["strength"] == 0]
+    planted = [row for row in rows if row["arm"] == _PLANTED]
+    nothing = [row for row in rows if row["arm"] == _CONTROL]
     wide = [row for row in planted if row["NIE, all heads"] >= _ENOUGH * row["mean log(1 + TE)"]]
     place = rows.index((wide or planted)[0])
     _show_heads(run, effects[place], results[place])
@@ -260,11 +262,11 @@ def _show_neurons(run: Run, arms: list[Arm], results: list[dict[str, Any]]) -> N
     for row, together in zip(rows, results[0]["layerwise"], strict=True):
         row["NIE of its top 5%"] = together
     rows[0]["layer"] = "words"
-    run.table("neurons", rows, f"Neurons at the profession, strength {arms[0].planted:g}, "
+    run.table("neurons", rows, f"Neurons at the profession, {arms[0].name}, "
               "first seed; concentration: the share of |NIE| in a layer's top tenth.")  # fmt: skip
     run.artifact("effects-neurons.safetensors", effects.to_bytes(), "For Effects.load.")
     shares = [
-        f"{top_share(_effects(result['neurons'])):.0%} at s = {arm.planted:g}"
+        f"{top_share(_effects(result['neurons'])):.0%} with {arm.name}"
         for arm, result in zip(arms, results, strict=True)
         if arm.seed == run.seed
     ]
