@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         show(label, options.formulas / took)
     few = options.formulas // 10
     took = seconds(
-        lambda: brute_force(X[:, :2], units, mode="gradient", max_formulas=few, nu=3.0),
+        lambda: brute_force(X[:, :2], units, mode="gradient", max_formulas=few),
         options.turns,
     )
     show("ours, gradients of two variables, 1,000 rows", few / took)

@@ -21,7 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from mmxx.tabular.snapboost import SnapBoostRegressor
+from mmxx.tabular.snapboost import SnapBoostRegressor, sample_space, tune
 
 DEPTH, COLUMNS = 6, 28
 
@@ -110,6 +110,25 @@ def beside_the_package(rows: int, rounds: int) -> None:
     show("snapboost (PyPI)", seconds(lambda: model.fit(X, y), 1), reference)
 
 
+def tuning(rows: int, rounds: int) -> None:
+    """Successive halving of nine settings over the paper's space, with ridges and without."""
+    X, y = table(rows)
+    model = SnapBoostRegressor(n_rounds=rounds)
+
+    def one_depth(rng: np.random.Generator) -> dict[str, Any]:
+        drawn = sample_space(rng)
+        return drawn | {"p_tree": 1.0, "min_max_depth": drawn["max_max_depth"]}
+
+    def timed(space: Callable[[Any], dict[str, Any]]) -> float:
+        options: dict[str, Any] = {"n_candidates": 9, "cv": 3, "random_state": 0, "space": space}
+        return seconds(lambda: tune(model, X, y, **options), 2)
+
+    print(f"\ntuning: nine settings, three folds, {rows:,} rows, {rounds} rounds at most")
+    reference = timed(one_depth)
+    show("trees of one depth", reference, reference)
+    show("the mixture", timed(sample_space), reference)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print seconds and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -123,6 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"the first fit, with compiled code from the cache or without: {first:.1f} s")
     compare(options.rows, options.rounds, options.turns)
     beside_the_package(20_000, 100)
+    tuning(20_000, 100)
     X, y = table(100_000)
     model = ours(100).fit(X[:20_000], y[:20_000])
     print(f"\npredicting 100,000 rows by 100 trees: {seconds(lambda: model.predict(X), 3):.2f} s")

@@ -7,6 +7,7 @@ import pytest
 
 from mmxx.discovery.feynman import (
     Expr,
+    additive,
     compositionality,
     generalized_additivity,
     generalized_symmetries,
@@ -18,6 +19,7 @@ from mmxx.discovery.feynman import (
 )  # fmt: skip
 from mmxx.discovery.feynman.modularity import consensus
 from mmxx.discovery.feynman.polyfit import monomial, polynomial
+from mmxx.discovery.feynman.recursion import Settings, find_module
 from mmxx.discovery.feynman.snap import with_pi
 
 X = np.random.default_rng(0).uniform(1, 3, (300, 3))
@@ -84,6 +86,33 @@ def test_a_generalised_symmetry_stands_out_and_is_named():
 def test_generalised_additivity_is_0_where_it_is():
     assert generalized_additivity(Exact("exp(x0**2+sin(x1))+x2"), X, 0, 1) < 1e-9
     assert generalized_additivity(Exact("x0*x1+exp(x0)*x1**2"), X, 0, 1) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "inner"),
+    [("exp(x0**2+sin(x1))*x2", "x0**2+sin(x1)"), ("x2/(1/x0+2*x1**3)", "1/x0+2*x1**3"),
+     ("x0*x1*exp(x0)+x2", "x0+log(x0)+log(x1)")],
+)  # fmt: skip
+def test_the_two_halves_of_a_generalised_sum_are_named(text, inner):
+    oracle = Exact(text)
+    found = additive(oracle, X, oracle.value(X), 0, 1, np.random.default_rng(0))
+    assert (found.kind, found.columns) == ("additivity", (0, 1))
+    assert found.error < 1e-9
+    ours, truth = found.inner.evaluate(X), Expr.parse(inner).evaluate(X)
+    assert abs(np.corrcoef(ours, truth)[0, 1]) > 1 - 1e-12
+    none = Exact("x0*x1+exp(x0)*x1**2+x2")
+    rng = np.random.default_rng(0)
+    assert additive(none, X, none.value(X), 0, 1, rng, largest_error=1e-6) is None
+
+
+def test_the_search_takes_a_generalised_sum_apart():
+    y = Exact("exp(x0**2+sin(x1))").value(X)
+    net = Exact("exp(x0**2+sin(x1))")
+    net.error = 1e-9
+    settings = Settings(max_formulas=1000, max_iter=1, seed=0, modules=("additivity",))
+    module = find_module(net, X[:, :2], y, settings)
+    assert module.kind == "additivity"
+    assert module.inner.text() == "x0**2 + sin(x1)"
 
 
 def test_a_network_learns_and_leaves_torch_as_it_was():

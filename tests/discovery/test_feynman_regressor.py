@@ -58,6 +58,39 @@ def test_a_network_takes_a_sum_apart():
     assert math.isfinite(model.decomposition_.network_error)
 
 
+def test_a_network_of_ones_own_is_copied_and_trained():
+    from torch import nn
+
+    own = nn.Sequential(nn.Linear(2, 16), nn.SiLU(), nn.Linear(16, 1))
+    before = own[0].weight.clone()
+    y = np.sin(3 * X[:, 0]) * X[:, 0] + np.exp(-X[:, 1]) * X[:, 1] ** 2.5
+    options = {"max_iter": 200, "max_formulas": 1000, "polyfit_degree": 0}
+    model = regressor(network=own, **options).fit(X[:, :2], y)
+    assert (own[0].weight == before).all()
+    other = regressor(network=True, **options).fit(X[:, :2], y)
+    assert model.decomposition_.network_error < 0.5
+    assert model.decomposition_.network_error != other.decomposition_.network_error
+    with pytest.raises(ValueError, match=r"network must take \[rows, 3\], got Sequential"):
+        regressor(network=own, **options).fit(X, y)
+    with pytest.raises(ValueError, match=r"network must give \[rows, 1\], got \[2, 16\]"):
+        regressor(network=own[0], **options).fit(X[:, :2], y)
+
+
+def test_threads_find_the_same():
+    y = np.tanh(X[:, 0]) * X[:, 1] ** 1.3
+    one, two = (regressor(n_jobs=n, max_formulas=900_000).fit(X, y) for n in (None, 2))
+    assert [f.text for f in one.frontier_] == [f.text for f in two.frontier_]
+
+
+def test_rows_that_are_not_finite_may_be_dropped():
+    table, y = X.copy(), X[:, 0] * np.exp(-X[:, 1])
+    table[3, 1], y = np.nan, np.where(np.arange(len(y)) == 7, np.inf, y)
+    weights = np.ones(len(y))
+    model = regressor(missing="drop").fit(table, y, weights)
+    assert model.best_.error_bits < 1
+    assert model.notes_[0] == "2 of 120 rows were left out: not finite"
+
+
 def test_constant_and_repeated_columns_and_a_constant_y():
     table = np.column_stack([X[:, 0], np.ones(len(X)), X[:, 0], X[:, 1]])
     model = regressor().fit(table, X[:, 0] * X[:, 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -124,6 +125,28 @@ def test_a_sweep_goes_on_from_its_cursor():
     assert cursor == whole.cursor
     assert cursor == Cursor(**vars(cursor))
     assert cursor.seen == 20_000
+
+
+def test_parts_are_the_same_for_every_map_and_lose_nothing(monkeypatch):
+    monkeypatch.setattr("mmxx.discovery.feynman.search._SLICE", 2000)
+    monkeypatch.setattr("mmxx.discovery.feynman.search._PART", 3000)
+    y = np.tanh(X[:, 0]) * X[:, 1] ** 1.3
+    options = {"max_formulas": 40_000, "largest": True}
+    whole = brute_force(X, y, **options)
+    serial = brute_force(X, y, **options, map=map)
+    with ThreadPoolExecutor(3) as pool:
+        threads = brute_force(X, y, **options, map=pool.map)
+    assert serial == threads
+    assert serial.cursor.seen == whole.cursor.seen == 40_000
+    assert serial.cursor.best <= whole.cursor.best
+    bits = [hit.bits for hit in serial.hits if hit.bits <= serial.cursor.best]
+    assert bits == [serial.cursor.best]
+    planted = brute_force(X, 2 * X[:, 0] * np.exp(-X[:, 1] / 2), max_formulas=None, max_length=6,
+                          map=map)  # fmt: skip
+    assert planted.exact
+    again = brute_force(X, y, max_formulas=20_000, map=map)
+    rest = brute_force(X, y, max_formulas=20_000, start=again.cursor, map=map)
+    assert rest.cursor.seen == 40_000
 
 
 def test_gradients_find_what_is_inside_any_function():

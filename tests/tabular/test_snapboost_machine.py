@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import train_test_split
 from sklearn.tree import DecisionTreeRegressor
 
-from mmxx.tabular.snapboost import HNBM, SnapBoostClassifier, SnapBoostRegressor
+from mmxx.tabular.snapboost import HNBM, Shard, SnapBoostClassifier, SnapBoostRegressor
 from mmxx.tabular.snapboost.fourier import Encoder, Features, Projection, Ridge
 from mmxx.tabular.snapboost.losses import Loss
 
@@ -196,6 +198,74 @@ def test_columns_are_standardised_with_weights_gaps_and_categories():
     assert Z[1].tolist() == [0, 0, 1, 0, 1, 0]
     assert np.isfinite(Z).all()
     assert np.isfinite(Encoder.of(X, w, codes)(X)).all()
+
+
+class Together:
+    """The sum over machines that are threads."""
+
+    def __init__(self, machines):
+        self.barrier, self.parts = threading.Barrier(machines), [None] * machines
+
+    def shard(self, rank):
+        def allreduce(array):
+            self.parts[rank] = array
+            self.barrier.wait()
+            total = np.sum(self.parts, axis=0)
+            self.barrier.wait()
+            return total
+
+        return Shard(allreduce, rank, len(self.parts))
+
+
+def learnt(model, X, y, shard):
+    machine = model.begin(X, y, shard=shard)
+    while not model.is_enough(machine):
+        machine.step()
+    return model.end(machine)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "quantile", "log_loss"])
+def test_four_machines_learn_the_model_of_one(loss):
+    X, y = table(400)
+    X[::9, 2] = np.nan
+    options = {"n_rounds": 12, "p_tree": 0.6, "n_components": 15, "random_state": 2}
+    make = SnapBoostClassifier if loss == "log_loss" else SnapBoostRegressor
+    y = np.digitize(y, [0, 1]) if loss == "log_loss" else y
+    alone = make(loss=loss, **options).fit(X, y)
+    together = Together(4)
+    with ThreadPoolExecutor(4) as pool:
+        models = list(
+            pool.map(
+                lambda k: learnt(make(loss=loss, **options), X[k::4], y[k::4], together.shard(k)),
+                range(4),
+            )
+        )
+    for model in models:
+        assert model.train_loss_ == pytest.approx(alone.train_loss_, rel=1e-9)
+        assert model.cosine_ == pytest.approx(alone.cosine_, rel=1e-6)
+        for one, other in zip(model.learners_, alone.learners_, strict=True):
+            assert (one.kind, one.leaves) == (other.kind, other.leaves)
+            if one.tree is not None:
+                assert np.array_equal(one.tree.nodes["feature"], other.tree.nodes["feature"])
+        assert np.array_equal(model.predict(X), models[0].predict(X))
+        assert np.array_equal(model.feature_importances_, models[0].feature_importances_)
+
+
+def test_machines_that_do_not_fit_together_are_refused():
+    X, y = table(80)
+    labels = np.where(y > 0, "high", "low")
+    labels[1::2] = np.where(y[1::2] > 0, "high", "deep")
+    together = Together(2)
+
+    def machine(k):
+        model = SnapBoostClassifier(random_state=0)
+        with pytest.raises(ValueError, match="the classes must be the same on all machines"):
+            learnt(model, X[k::2], labels[k::2], together.shard(k))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(machine, range(2)))
+    with pytest.raises(ValueError, match="rank must be 0 to machines - 1, got 2 of 2"):
+        together.shard(2)
 
 
 # -- the loop ----------------------------------------------------------------------------------

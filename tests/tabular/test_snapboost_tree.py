@@ -277,6 +277,16 @@ def test_bins_hold_equal_shares_and_their_edges_lie_between():
     assert np.array_equal(bins[there], wanted)
 
 
+@pytest.mark.parametrize("power", [0, 1, 9])
+def test_bins_are_those_that_a_search_finds_however_crowded_the_edges(power):
+    rng = np.random.default_rng(power)
+    x = np.sign(rng.normal(size=5000)) * np.exp(power * rng.normal(size=5000))
+    binner = Binner.of(x[:, None])
+    asked = np.concatenate([x, binner.edges[0], [0.0, -1e308, 1e308, -1e-308]])
+    wanted = np.searchsorted(binner.edges[0], asked, side="left")
+    assert np.array_equal(binner(asked[:, None])[:, 0], wanted)
+
+
 def test_numbers_at_the_ends_of_the_range_are_told_apart():
     x = np.array([[-1e308], [-1.0], [1.0], [np.nextafter(1.0, 2)], [1e308]])
     tree, _ = grown(x, -np.arange(5.0), np.ones(5), 4)

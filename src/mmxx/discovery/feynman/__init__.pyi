@@ -4,6 +4,7 @@ from .bits import pareto as pareto
 from .equations import feynman_equations as feynman_equations
 from .equations import make as make
 from .expression import Expr as Expr
+from .modularity import additive as additive
 from .modularity import compositionality as compositionality
 from .modularity import generalized_additivity as generalized_additivity
 from .modularity import generalized_symmetries as generalized_symmetries
@@ -21,6 +22,7 @@ __all__ = [
     "AIFeynmanRegressor",
     "Expr",
     "Pareto",
+    "additive",
     "brute_force",
     "compositionality",
     "dimensional_reduce",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 
@@ -93,45 +91,59 @@ def apply(code, number, a, b, out, m):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def slope(code, number, a, b, value):
-    """The partial derivatives of ``value = code(a, b)`` by a and by b."""
-    if code in (ADD, SUCC, PRED):
-        return 1.0, 1.0
-    if code == SUB:
-        return 1.0, -1.0
+def slopes(code, number, a, b, value, by_a, by_b, m):
+    """The partial derivatives of ``value = code(a, b)`` by a and, for two operands, by b."""
     if code == MUL:
-        return b, a
-    if code == DIV:
-        return 1 / b, -value / b
-    if code == NEG:
-        return -1.0, 0.0
-    if code == INV:
-        return -value * value, 0.0
-    if code == SQRT:
-        return (0.5 / value if value > 0 else np.nan), 0.0
-    if code == EXP:
-        return value, 0.0
-    if code == LOG:
-        return 1 / a, 0.0
-    if code == SIN:
-        return math.cos(a), 0.0
-    if code == COS:
-        return -math.sin(a), 0.0
-    if code == POW:
-        return number * a ** (number - 1), 0.0
-    if code == TAN:
-        return 1 + value * value, 0.0
-    if code == ASIN:
-        return 1 / math.sqrt(max(1 - a * a, 0.0)) if abs(a) < 1 else np.nan, 0.0
-    if code == ACOS:
-        return -1 / math.sqrt(max(1 - a * a, 0.0)) if abs(a) < 1 else np.nan, 0.0
-    if code == ATAN:
-        return 1 / (1 + a * a), 0.0
-    if code == TANH:
-        return 1 - value * value, 0.0
-    if code == ABS:
-        return (1.0 if a >= 0 else -1.0), 0.0
-    return 2.0, 0.0  # TWICE, ODD
+        for j in range(m):
+            by_a[j], by_b[j] = b[j], a[j]
+    elif code == DIV:
+        for j in range(m):
+            by_a[j], by_b[j] = 1 / b[j], -value[j] / b[j]
+    elif code in (ADD, SUB):
+        by_a[:m] = 1.0
+        by_b[:m] = 1.0 if code == ADD else -1.0
+    elif code in (SUCC, PRED):
+        by_a[:m] = 1.0
+    elif code == NEG:
+        by_a[:m] = -1.0
+    elif code == INV:
+        for j in range(m):
+            by_a[j] = -value[j] * value[j]
+    elif code == SQRT:
+        for j in range(m):
+            by_a[j] = 0.5 / value[j] if value[j] > 0 else np.nan
+    elif code == EXP:
+        by_a[:m] = value[:m]
+    elif code == LOG:
+        for j in range(m):
+            by_a[j] = 1 / a[j]
+    elif code == SIN:
+        for j in range(m):
+            by_a[j] = np.cos(a[j])
+    elif code == COS:
+        for j in range(m):
+            by_a[j] = -np.sin(a[j])
+    elif code == POW:
+        for j in range(m):
+            by_a[j] = number * a[j] ** (number - 1)
+    elif code == TAN:
+        for j in range(m):
+            by_a[j] = 1 + value[j] * value[j]
+    elif code in (ASIN, ACOS):
+        sign = 1.0 if code == ASIN else -1.0
+        for j in range(m):
+            by_a[j] = sign / np.sqrt(1 - a[j] * a[j]) if abs(a[j]) < 1 else np.nan
+    elif code == ATAN:
+        for j in range(m):
+            by_a[j] = 1 / (1 + a[j] * a[j])
+    elif code == TANH:
+        for j in range(m):
+            by_a[j] = 1 - value[j] * value[j]
+    elif code == ABS:
+        for j in range(m):
+            by_a[j] = 1.0 if a[j] >= 0 else -1.0
+    else:  # TWICE, ODD
+        by_a[:m] = 2.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -187,6 +199,7 @@ def evaluate_dual(codes, numbers, slots, columns, out, gradient):
     stack = np.empty((codes.size + 1, BLOCK))
     dual = np.empty((codes.size + 1, k, BLOCK))
     a, b = np.empty(BLOCK), np.empty(BLOCK)
+    by_a, by_b = np.empty(BLOCK), np.empty(BLOCK)
     for low in range(0, out.size, BLOCK):
         m = min(BLOCK, out.size - low)
         top = -1
@@ -206,12 +219,11 @@ def evaluate_dual(codes, numbers, slots, columns, out, gradient):
                 top -= 1
             a[:m], b[:m] = stack[top, :m], stack[top + 1, :m]
             apply(code, numbers[p], a, b, stack[top], m)
-            for j in range(m):
-                a[j], b[j] = slope(code, numbers[p], a[j], b[j], stack[top, j])
+            slopes(code, numbers[p], a, b, stack[top], by_a, by_b, m)
             for i in range(k):
-                chain(a, dual[top, i], m)
+                chain(by_a, dual[top, i], m)
                 if code >= ADD:
-                    chain(b, dual[top + 1, i], m)
+                    chain(by_b, dual[top + 1, i], m)
                     for j in range(m):
                         dual[top, i, j] += dual[top + 1, i, j]
         out[low : low + m] = stack[0, :m]

@@ -6,16 +6,21 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.integrate import cumulative_simpson
 
 from mmxx.discovery.feynman.bits import rms
-from mmxx.discovery.feynman.expression import Expr, var
+from mmxx.discovery.feynman.expression import Expr, num, var
 from mmxx.discovery.feynman.network import Oracle
-from mmxx.discovery.feynman.search import brute_force
+from mmxx.discovery.feynman.search import Alphabet, brute_force, templates
 
 Array = NDArray[np.float64]
+#: What is looked for, in this order.
+KINDS = ("symmetry", "separability", "generalized", "composition", "additivity")
 #: How two variables that go together are moved, and what takes their place.
 PAIRS = {
     "minus": lambda i, j: var(i) - var(j),
@@ -29,6 +34,9 @@ _MOST_SPLITS = 200
 _ANCHORS, _SAMPLES = 200, 60
 _PROOFS = 200  # points at which a formula is verified
 _NEWTON = 12
+_GRID = 200  # points at which a slope is integrated
+_SYMBOLS = 5  # of a formula of one variable
+_CANDIDATES = 5  # of which each is tried with each
 
 
 @dataclass(frozen=True)
@@ -36,8 +44,8 @@ class Module:
     """Something that a function is made of.
 
     Attributes:
-        kind: "minus", "plus", "divide", "multiply", "sum", "product", "symmetry" or
-            "composition".
+        kind: "minus", "plus", "divide", "multiply", "sum", "product", "symmetry",
+            "composition" or "additivity".
         columns: The variables that belong together.
         error: Median error of what it predicts, in units of y's root mean square.
         signal: Of a generalised symmetry, in decimal orders of magnitude; else 0.
@@ -247,9 +255,7 @@ def compositionality(
     else:
         slopes = oracle.gradient(X)
         target = slopes / np.maximum(np.linalg.norm(slopes, axis=1), 1e-300)[:, None]
-    found = brute_force(
-        X[:, held], target, operators, mode="gradient", max_formulas=max_formulas, nu=3.0
-    )
+    found = brute_force(X[:, held], target, operators, mode="gradient", max_formulas=max_formulas)
     kind = "symmetry" if len(held) < X.shape[1] else "composition"
     for hit in sorted(found.hits, key=lambda hit: hit.bits):
         error = verify(oracle, X, y, hit.expr, held, rng)
@@ -319,3 +325,98 @@ def generalized_additivity(oracle: Oracle, X: Array, i: int, j: int) -> float:
         right = ratio(here, other) * ratio(other, here)
         off = np.abs(left - right) / (np.abs(left) + np.abs(right))
     return float(np.median(off[np.isfinite(off)])) if np.isfinite(off).any() else math.inf
+
+
+def additive(
+    oracle: Oracle,
+    X: Array,
+    y: Array,
+    i: int,
+    j: int,
+    rng: np.random.Generator,
+    *,
+    operators: str | Sequence[str] = "14ops",
+    largest_error: float = 0.01,
+) -> Module | None:
+    """The formulas g and h of y = F(g(x_i) + h(x_j)), where y depends on both by their sum only.
+
+    The ratio of the slopes is g'(x_i) / h'(x_j). Along x_i it shows g but for a factor and a
+    constant, along x_j, turned over, h with the same factor; both are integrated, and compared
+    with the formulas of one variable. The best pairs are verified as in `compositionality`.
+
+    Args:
+        oracle: The function.
+        X: Points [rows, columns].
+        y: Values [rows].
+        i: A column.
+        j: Another.
+        rng: Draws.
+        operators: See `brute_force`.
+        largest_error: As in `compositionality`.
+
+    Returns:
+        The module with g + h as its formula, or None if none was verified.
+
+    Source: Udrescu et al. (2020), section 2.3.
+    """
+    centre = np.median(X, axis=0)
+    halves: list[list[tuple[float, Expr]]] = []
+    for column, flip in ((i, False), (j, True)):
+        points = np.tile(centre, (_GRID, 1))
+        points[:, column] = np.linspace(X[:, column].min(), X[:, column].max(), _GRID)
+        slopes = oracle.gradient(points)
+        with np.errstate(all="ignore"):
+            ratio = slopes[:, j] / slopes[:, i] if flip else slopes[:, i] / slopes[:, j]
+            middle = oracle.gradient(centre[None])[0]
+            ratio *= middle[i] / middle[j] if flip else 1.0
+        if not np.isfinite(ratio).all():
+            return None
+        x = points[:, column]
+        halves.append(_affine(x, cumulative_simpson(ratio, x=x, initial=0.0), operators))
+    found: list[Module] = []
+    for (a, g), (b, h) in itertools.product(*halves):
+        for factor in (float(Fraction(b / a).limit_denominator(4)), b / a):
+            inner = (g + num(factor) * h.substitute([var(1)])).simplify()
+            error = verify(oracle, X, y, inner, [i, j], rng)
+            if error <= largest_error:
+                named = inner.substitute([var(i), var(j)])
+                found.append(Module("additivity", (i, j), error, inner=named))
+                break
+    return min(found, key=lambda module: module.error, default=None)
+
+
+@lru_cache
+def _of_one_variable(operators: str | tuple[str, ...]) -> list[Expr]:
+    """All formulas of one variable of at most five symbols, each value once."""
+    alphabet = Alphabet.make(operators, 1)
+    x, seen, found = np.linspace(0.4, 1.7, 7)[:, None], set(), []
+    for shape in (t for n in range(1, _SYMBOLS + 1) for t in templates(n)):
+        for index in range(alphabet.size(shape)):
+            expr = Expr.from_rpn(alphabet.formula(shape, index))
+            with np.errstate(all="ignore"):
+                values = expr.evaluate(x)
+                # the same for all c f + d
+                key = tuple(np.round((values - values[0]) / (values[-1] - values[0]), 9))
+            if not np.isfinite(key).all():
+                continue
+            if key not in seen:
+                seen.add(key)
+                found.append(expr)
+    return found
+
+
+def _affine(x: Array, values: Array, operators: str | Sequence[str]) -> list[tuple[float, Expr]]:
+    """The formulas f that come closest to ``values`` as c f(x) + d: (c, f), best first."""
+    asked = operators if isinstance(operators, str) else tuple(operators)
+    target = values - values.mean()
+    found = []
+    for place, expr in enumerate(_of_one_variable(asked)):
+        with np.errstate(all="ignore"):
+            f = expr.evaluate(x[:, None])
+            f = f - f.mean()
+            c = float(f @ target / (f @ f))
+            error = float(np.square(target - c * f).mean())
+        if math.isfinite(error) and c != 0:
+            found.append((error, place, c, expr))
+    found.sort(key=lambda one: one[:2])
+    return [(c, expr) for _, _, c, expr in found[:_CANDIDATES]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Protocol
@@ -69,6 +70,20 @@ def tanh_network(columns: int, widths: tuple[int, ...] = (128, 128, 64, 64)) -> 
     return nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
 
+def _copy(module: nn.Module, columns: int) -> nn.Module:
+    """A copy, tried on two rows."""
+    copied = copy.deepcopy(module).float()
+    try:
+        shape = tuple(copied(torch.zeros(2, columns)).shape)
+    except RuntimeError as error:
+        raise ValueError(
+            f"network must take [rows, {columns}], got {type(module).__name__}: {error}"
+        ) from None
+    if shape != (2, 1):
+        raise ValueError(f"network must give [rows, 1], got {list(shape)} for two rows")
+    return copied
+
+
 def train(
     X: Array,
     y: Array,
@@ -78,6 +93,7 @@ def train(
     widths: tuple[int, ...] = (128, 128, 64, 64),
     seed: int = 0,
     patience: int = 400,
+    module: nn.Module | None = None,
 ) -> Network:
     """Fit a network by full-batch Adam; the learning rate falls to 0 by a cosine.
 
@@ -92,6 +108,11 @@ def train(
         widths: Of the hidden layers.
         seed: Of weights and split.
         patience: See above.
+        module: A network of one's own, from [rows, columns] to [rows, 1], both scaled, in
+            float32; a copy of it is trained.
+
+    Raises:
+        ValueError: The module takes or gives another shape.
 
     Source: Udrescu et al. (2020), section 2.2; the authors use batches and four rates.
     """
@@ -100,7 +121,7 @@ def train(
     mean, deviation = float(y.mean()), float(y.std()) or 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = tanh_network(X.shape[1], widths)
+        net = tanh_network(X.shape[1], widths) if module is None else _copy(module, X.shape[1])
     order = np.random.default_rng(seed).permutation(len(X))
     held = order[: max(1, len(X) // 5)]
     rest = order[len(held) :] if len(X) > len(held) else order

@@ -23,6 +23,7 @@ _ACCEPT = 10.0  # times the network's error that a split may err (ours)
 _ACCEPT_PAIR = 7.0  # the same of a pair (ours)
 _ACCURATE = 0.1  # a network worse than this, in units of y's root mean square, shows nothing
 _SIGNAL = 0.5  # decimal orders of magnitude that a generalised symmetry must stand out
+_ADDITIVE = 0.1  # how far slopes may be from those of a sum; the formula is verified
 _DEEPEST = 3
 _PAIRED = 6  # formulas of each part that are combined
 
@@ -65,6 +66,7 @@ class Settings:
 
     Attributes:
         floor: Bits of error that noise leaves.
+        network: Whether there is one; or a module for the first table.
         searched: Whether the first table was searched already.
         until: Seconds that are left.
     """
@@ -76,9 +78,9 @@ class Settings:
     nu: float = 0.5
     degree: int = 4
     transforms: bool = True
-    modules: tuple[str, ...] = ("symmetry", "separability", "composition", "generalized")
+    modules: tuple[str, ...] = modularity.KINDS
     floor: float = 0.0
-    network: bool = True
+    network: Any = True
     searched: bool = False
     until: Callable[[], float | None] = lambda: None
     map: Callable[..., Any] = builtins.map
@@ -117,7 +119,8 @@ def solve(
         return node
     if frontier.best_bits < enough or settings.until() == 0:
         return node
-    net = train(X, y, steps=settings.max_iter, seed=settings.seed)
+    own = settings.network if depth == 0 and settings.network is not True else None
+    net = train(X, y, steps=settings.max_iter, seed=settings.seed, module=own)
     node.network_error = net.error / rms(y)
     if node.network_error > _ACCURATE:
         return node
@@ -151,10 +154,13 @@ def find_module(net: Network, X: Array, y: Array, settings: Settings) -> Module 
     if good:
         return min(good, key=lambda pair: pair[0])[1]
     budget = max(1000, settings.max_formulas // 10)
-    tries = []
-    if "generalized" in settings.modules and X.shape[1] > 2:
+    tries: list[tuple[int, ...]] = []
+    if X.shape[1] > 2 and {"generalized", "additivity"} & set(settings.modules):
         found = modularity.generalized_symmetries(net, X, rng, anchors=100, samples=30)
         tries += [module.columns for module in found[:2] if module.signal > _SIGNAL]
+    pairs = [part for part in tries if len(part) == 2] if X.shape[1] > 2 else [(0, 1)]
+    if "generalized" not in settings.modules:
+        tries = []
     if "composition" in settings.modules:
         tries.append(tuple(range(X.shape[1])))
     for part in tries:
@@ -163,6 +169,13 @@ def find_module(net: Network, X: Array, y: Array, settings: Settings) -> Module 
         )
         if module is not None and module.inner is not None and module.inner.op != "var":
             return module
+    for i, j in pairs if "additivity" in settings.modules else []:
+        if modularity.generalized_additivity(net, X, i, j) < _ADDITIVE:
+            module = modularity.additive(
+                net, X, y, i, j, rng, operators=settings.operators, largest_error=10 * error
+            )
+            if module is not None:
+                return module
     return None
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import builtins
 import keyword
 import math
+import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -20,13 +23,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from mmxx.discovery.feynman.bits import PRECISION
 from mmxx.discovery.feynman.expression import Expr, num, var
 from mmxx.discovery.feynman.grammar import RESERVED
+from mmxx.discovery.feynman.modularity import KINDS
 from mmxx.discovery.feynman.recursion import Node, Settings, solve
-from mmxx.discovery.feynman.search import Alphabet
+from mmxx.discovery.feynman.search import Alphabet, Map
 from mmxx.discovery.feynman.solve import Formula, Frontier
 from mmxx.discovery.feynman.units import check_units, dimensional_reduce
 
 Array = NDArray[np.float64]
-_MODULES = ("symmetry", "separability", "composition", "generalized")
 _EXTREME = 2.0**20  # a scale of y beyond which it is divided by a power of two
 _KNEE = 0.2  # bits by which a formula may be worse than the best and be chosen for being short
 
@@ -43,7 +46,10 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         target_units: Of y; needed with ``units``.
         polyfit_degree: Of the polynomials.
         transforms: Whether brute force also looks at y², 1/y and log y.
-        network: Whether a network is trained where the rest is not enough.
+        network: Whether a network is trained where the rest is not enough; or a
+            ``torch.nn.Module`` from [rows, columns] to [rows, 1], of which a copy is trained for
+            the whole table (for smaller ones the default). With units, the columns are those that
+            they leave.
         modularity: What is looked for in it.
         max_iter: Steps of the network, at most.
         nu: Of the hypothesis test; see `brute_force`.
@@ -52,6 +58,8 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         selection: ``best_`` is the shortest formula within 0.2 bits of the best ("knee"), the one
             of least error ("accuracy"), or of least total description length ("mdl").
         validation_fraction: Rows on which ``best_`` is chosen; formulas see all rows.
+        missing: What to do with rows that hold NaN or infinity: "error", or "drop".
+        n_jobs: Threads for brute force; None: 1, -1: all processors. The result is the same.
         random_state: For the split and the network.
 
     Attributes:
@@ -83,14 +91,16 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         target_units: str | None = None,
         polyfit_degree: int = 4,
         transforms: bool = True,
-        network: bool = True,
-        modularity: Sequence[str] = _MODULES,
+        network: Any = True,
+        modularity: Sequence[str] = KINDS,
         max_iter: int = 2000,
         nu: float = 0.5,
         noise: float | None = None,
         complexity: str = "symbols",
         selection: str = "knee",
         validation_fraction: float = 0.2,
+        missing: str = "error",
+        n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.operators = operators
@@ -108,6 +118,8 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         self.complexity = complexity
         self.selection = selection
         self.validation_fraction = validation_fraction
+        self.missing = missing
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     def fit(
@@ -116,7 +128,7 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        map: Callable[..., Any] = builtins.map,
+        map: Map | None = None,
     ) -> AIFeynmanRegressor:
         """Search for formulas.
 
@@ -124,7 +136,8 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
             X: [rows, columns]; a data frame's column names are those of the formulas.
             y: [rows].
             sample_weight: [rows].
-            map: What to spread brute force with, called as ``map(fn, tasks)``.
+            map: What to spread brute force with instead of threads, called as
+                ``map(fn, tasks)``.
 
         Returns:
             Itself.
@@ -134,7 +147,18 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
                 units that are missing, unknown or do not reach the target's.
         """
         self._check_parameters()
-        _check_finite(X, y)
+        self.notes_: list[str] = []
+        bad = _not_finite(X, y)
+        if bad is not None and self.missing == "drop" and not bad.all():
+            self.notes_.append(f"{int(bad.sum())} of {len(bad)} rows were left out: not finite")
+            X, y = _without(X, bad), np.asarray(y)[~bad]
+            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[~bad]
+        elif bad is not None:
+            raise ValueError(
+                f"X and y must be finite, got NaN or infinity in {int(bad.sum())} of {len(bad)} "
+                f"rows, the first is row {int(np.argmax(bad))}; leave them out, or set "
+                "missing='drop'"
+            )
         matrix, target = validate_data(
             self, cast("Any", X), cast("Any", y), dtype=np.float64, y_numeric=True,
             ensure_min_samples=2,
@@ -146,20 +170,20 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
             matrix, target, weights = matrix[keep], target[keep], weights[keep]
             if not len(matrix):
                 raise ValueError("sample_weight must have a positive value, got none")
-        self.notes_: list[str] = []
         self.n_iter_ = 1
         self._names, notes = safe_names(self._column_names())
         self.notes_ += notes
         shift = self._shift(target)
         target = np.ldexp(target, -shift)
-        self._search(matrix, target, weights, map)
+        with _spread(self.n_jobs) as threads:
+            self._search(matrix, target, weights, map or threads)
         scale = num(math.ldexp(1.0, shift))
         if shift:
             self.frontier_ = [_scaled(f, scale) for f in self.frontier_]
             self.best_ = _scaled(self.best_, scale)
         return self
 
-    def _search(self, X: Array, y: Array, weights: Array | None, map: Callable[..., Any]) -> None:
+    def _search(self, X: Array, y: Array, weights: Array | None, map: Map) -> None:
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
         frontier = Frontier(X, y, self.complexity, weights)
@@ -324,16 +348,27 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
             )
         if self.noise is not None and not 0 <= self.noise < math.inf:
             raise ValueError(f"noise must be None or 0 or more, got {self.noise!r}")
-        choices = {"complexity": ("symbols", "distinct"), "selection": ("knee", "accuracy", "mdl")}
+        if self.n_jobs is not None and (
+            not isinstance(self.n_jobs, Integral) or self.n_jobs == 0 or self.n_jobs < -1
+        ):
+            raise ValueError(f"n_jobs must be None, -1 or 1 or more, got {self.n_jobs!r}")
+        if not isinstance(self.network, bool | np.bool_) and not callable(self.network):
+            raise ValueError(
+                f"network must be True, False or a torch.nn.Module, got {self.network!r}"
+            )
+        choices = {
+            "complexity": ("symbols", "distinct"), "selection": ("knee", "accuracy", "mdl"),
+            "missing": ("error", "drop"),
+        }  # fmt: skip
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:
                 raise ValueError(
                     f"{name} must be one of {', '.join(accepted)}, got {getattr(self, name)!r}"
                 )
-        unknown = [name for name in self.modularity if name not in _MODULES]
+        unknown = [name for name in self.modularity if name not in KINDS]
         if unknown:
             raise ValueError(
-                f"modularity must be some of {', '.join(_MODULES)}, got {self.modularity!r}"
+                f"modularity must be some of {', '.join(KINDS)}, got {self.modularity!r}"
             )
 
 
@@ -367,20 +402,31 @@ def _scaled(formula: Formula, scale: Expr) -> Formula:
     )  # fmt: skip
 
 
-def _check_finite(X: ArrayLike, y: ArrayLike) -> None:
-    """Say how many rows are not finite, and which is the first."""
+@contextmanager
+def _spread(n_jobs: int | None) -> Iterator[Map]:
+    """A map over so many threads: the sweeps hold no lock."""
+    count = 1 if n_jobs is None else n_jobs if n_jobs > 0 else os.cpu_count() or 1
+    if count == 1:
+        yield builtins.map
+        return
+    with ThreadPoolExecutor(count) as pool:
+        yield pool.map
+
+
+def _not_finite(X: ArrayLike, y: ArrayLike) -> NDArray[np.bool_] | None:
+    """Which rows hold NaN or infinity, or None; what else is wrong, scikit-learn says."""
     try:
         parts = [np.asarray(X), np.asarray(y)]
         if any(part.dtype.kind == "c" for part in parts):
-            return
+            return None
         parts = [part.astype(np.float64) for part in parts]
     except (TypeError, ValueError):
-        return  # what is wrong, scikit-learn says
+        return None
     if parts[0].ndim != 2 or parts[1].shape != parts[0].shape[:1]:
-        return
+        return None
     bad = ~(np.isfinite(parts[0]).all(1) & np.isfinite(parts[1]))
-    if bad.any():
-        raise ValueError(
-            f"X and y must be finite, got NaN or infinity in {int(bad.sum())} of {len(bad)} rows, "
-            f"the first is row {int(np.argmax(bad))}; leave them out"
-        )
+    return bad if bad.any() else None
+
+
+def _without(X: Any, bad: NDArray[np.bool_]) -> Any:
+    return X.loc[~bad] if hasattr(X, "loc") else np.asarray(X)[~bad]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from mmxx.discovery.feynman.bits import PRECISION, Pareto, rms
 from mmxx.discovery.feynman.expression import CONSTANTS, LETTERS, Expr, num
 
 Array = NDArray[np.float64]
+Map = Callable[..., Iterable[Any]]
 
 #: The authors' sets of symbols (variables come on top).
 ALPHABETS = {
@@ -30,6 +31,8 @@ MAX_VARIABLES = 26
 _ASKED = 5  # rows that the first guess of a constant is taken from
 _LONGEST = 14  # symbols: beyond what any machine reaches
 _SLICE = 200_000  # formulas between two looks at the clock
+_PART = 400_000  # formulas of a part that a worker gets, some 50 ms
+_AT_ONCE = 8  # parts that are compared with the same best; a round is three million formulas
 _BINARY = frozenset("+-*D")
 _NEVER = 1e6  # a nu beyond which nothing is rejected
 
@@ -240,6 +243,12 @@ class Sweep:
     exact: bool = False
     timed_out: bool = False
 
+    def add(self, hits: Sequence[tuple[Hit, float]], cursor: Cursor, enough: float) -> None:
+        """Add what a part of the sweep found, and where it ended."""
+        self.hits += [hit for hit, _ in hits]
+        self.cursor = cursor
+        self.exact = cursor.best < enough
+
     @property
     def frontier(self) -> list[Hit]:
         """The hits of which no other is earlier in the order and better."""
@@ -263,6 +272,7 @@ def brute_force(
     enough: float = 1.0,
     largest: bool = False,
     start: Cursor | None = None,
+    map: Map | None = None,
 ) -> Sweep:
     r"""Try all formulas in order of length, each on as few rows as show that it is worse.
 
@@ -282,6 +292,10 @@ def brute_force(
         enough: Mean bits that end the search.
         largest: Also keep the formulas of least largest error, as the method's 2019 version did.
         start: A cursor of an earlier sweep, to go on from.
+        map: What to spread the sweep with, called as ``map(fn, items)``, in parts of 400,000
+            formulas, eight at a time, after the first 200,000. All eight begin with the best
+            before them, so that the result depends neither on the map nor on its workers; it may
+            differ from that without a map, where nothing is forgotten.
 
     Returns:
         The formulas found, and a cursor.
@@ -305,19 +319,61 @@ def brute_force(
         columns, target = np.ascontiguousarray(columns[:, order]), target[order]
     alphabet = Alphabet.make(operators, len(columns))
     unit = 1.0 if mode == "gradient" else rms(target) if scale is None else scale
-    problem = _Problem(alphabet, columns, target, mode, 1 / (unit * PRECISION), nu, enough)
-    sweep = Sweep(cursor=start or problem.begin(largest))
     longest = min(max_length or _LONGEST, _LONGEST)
+    problem = _Problem(alphabet, columns, target, mode, 1 / (unit * PRECISION), nu, enough, longest)
+    sweep = Sweep(cursor=start or problem.begin(largest))
     stop = math.inf if max_formulas is None else sweep.cursor.seen + max_formulas
     until = math.inf if max_seconds is None else time.monotonic() + max_seconds
     while sweep.cursor.seen < stop and sweep.cursor.length <= longest and not sweep.exact:
         if time.monotonic() >= until:
             sweep.timed_out = True
             break
-        hits, sweep.cursor = problem.scan(sweep.cursor, stop)
-        sweep.hits += hits
-        sweep.exact = sweep.cursor.best < enough
+        if map is None or sweep.cursor.seen < _SLICE:  # the first ones find much
+            sweep.add(*problem.scan(sweep.cursor, stop), enough)
+        else:
+            _round(problem, sweep, stop, map)
     return sweep
+
+
+def _round(problem: _Problem, sweep: Sweep, stop: float, map: Map) -> None:
+    """Some parts of a sweep, all against the best before them, merged in their order."""
+    before, parts = sweep.cursor, []
+    at = before
+    while len(parts) < _AT_ONCE and at.seen < stop and at.length <= problem.longest:
+        upto = min(at.seen + _PART, stop)
+        parts.append(_Part(problem, at, upto))
+        at = problem.advanced(at, upto)
+    for hits, after in map(_scan_part, parts):
+        mine = sweep.cursor
+        better = []
+        for hit, sigma in hits:
+            if hit.bits < mine.best or hit.largest < mine.worst:
+                better.append(hit)
+                worst = min(mine.worst, hit.largest)
+                best = (hit.bits, sigma) if hit.bits < mine.best else (mine.best, mine.sigma)
+                mine = replace(mine, best=best[0], sigma=best[1], worst=worst)
+        place = replace(after, best=mine.best, sigma=mine.sigma, worst=mine.worst)
+        sweep.add([(hit, 0.0) for hit in better], place, problem.enough)
+        if sweep.exact:
+            return
+
+
+class _Part(NamedTuple):
+    """What a worker gets: a part of a sweep."""
+
+    problem: _Problem
+    start: Cursor
+    stop: float
+
+
+def _scan_part(part: _Part) -> tuple[list[tuple[Hit, float]], Cursor]:
+    """The hits of a part, each with the deviation of its bits, and where it ended."""
+    problem, at, _ = part
+    found: list[tuple[Hit, float]] = []
+    while at.seen < part.stop and at.length <= problem.longest and at.best >= problem.enough:
+        hits, at = problem.scan(at, part.stop)
+        found += hits
+    return found, at
 
 
 def spread(y: Array) -> NDArray[np.int64]:
@@ -348,6 +404,7 @@ class _Problem:
     scale: float
     nu: float
     enough: float
+    longest: int  # symbols
 
     @cached_property
     def _leaves(self) -> Array:
@@ -362,8 +419,29 @@ class _Problem:
         worst = float(bits.max()) if largest else 0.0
         return Cursor(best=float(bits.mean()), sigma=float(bits.std()), worst=worst)
 
-    def scan(self, cursor: Cursor, stop: float) -> tuple[list[Hit], Cursor]:
-        """Go on with the cursor's template, for a slice at most."""
+    def advanced(self, cursor: Cursor, seen: float) -> Cursor:
+        """The cursor when so many formulas were seen, as if nothing had been found."""
+        while cursor.seen < seen and cursor.length <= self.longest:
+            size = self.alphabet.size(templates(cursor.length)[cursor.template])
+            cursor = self._moved(cursor, int(min(size, cursor.index + seen - cursor.seen)))
+        return cursor
+
+    def _moved(self, cursor: Cursor, index: int) -> Cursor:
+        """The cursor at an index of its template, or at the next template where that ends."""
+        shapes = templates(cursor.length)
+        moved = replace(cursor, index=index, seen=cursor.seen + index - cursor.index)
+        if index < self.alphabet.size(shapes[cursor.template]):
+            return moved
+        if cursor.template + 1 < len(shapes):
+            return replace(moved, template=cursor.template + 1, index=0)
+        return replace(moved, length=cursor.length + 1, template=0, index=0)
+
+    def scan(self, cursor: Cursor, stop: float) -> tuple[list[tuple[Hit, float]], Cursor]:
+        """Go on with the cursor's template, for a slice at most.
+
+        Returns:
+            The hits, each with the deviation of its bits, and where it stands.
+        """
         template = templates(cursor.length)[cursor.template]
         size = self.alphabet.size(template)
         upto = int(min(size, cursor.index + min(_SLICE, stop - cursor.seen)))
@@ -382,15 +460,10 @@ class _Problem:
             fit: Any = _sweep.scan
             written, at, best, sigma, worst = fit(*given, MODES[self.mode], *test, *rest)
         hits = [
-            self._hit(template, int(i), v) for i, v in zip(index[:written], value, strict=False)
+            (self._hit(template, int(i), v), float(v[1]))
+            for i, v in zip(index[:written], value, strict=False)
         ]
-        seen = cursor.seen + at - cursor.index
-        after = Cursor(cursor.length, cursor.template, int(at), best, sigma, worst, int(seen))
-        if at < size:
-            return hits, after
-        if cursor.template + 1 < len(templates(cursor.length)):
-            return hits, replace(after, template=cursor.template + 1, index=0)
-        return hits, replace(after, length=cursor.length + 1, template=0, index=0)
+        return hits, self._moved(replace(cursor, best=best, sigma=sigma, worst=worst), int(at))
 
     def _hit(self, template: Template, index: int, value: Array) -> Hit:
         rpn = self.alphabet.formula(template, index)

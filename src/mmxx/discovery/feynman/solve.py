@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmxx.discovery.feynman.bits import PRECISION, Pareto, mdl, rms
 from mmxx.discovery.feynman.expression import Expr
 from mmxx.discovery.feynman.polyfit import TRANSFORMS, monomial, polynomial, spread_of, transform
-from mmxx.discovery.feynman.search import MAX_VARIABLES, brute_force
+from mmxx.discovery.feynman.search import MAX_VARIABLES, Map, brute_force
 from mmxx.discovery.feynman.simplify import distribute
 from mmxx.discovery.feynman.snap import MOST_NUMBERS, refine, snap, with_pi
 
@@ -156,11 +156,11 @@ class Sweep:
     max_seconds: float | None = None
 
 
-def run_sweep(task: Sweep) -> tuple[list[tuple[Expr, str]], int]:
+def run_sweep(task: Sweep, map: Map | None = None) -> tuple[list[tuple[Expr, str]], int]:
     """The formulas that a sweep found for y, with how, and how many it looked at."""
     found = brute_force(
         task.X, task.y, task.operators, mode=task.mode, max_formulas=task.max_formulas,
-        max_seconds=task.max_seconds, nu=task.nu, largest=task.largest,
+        max_seconds=task.max_seconds, nu=task.nu, largest=task.largest, map=map,
     )  # fmt: skip
     inverse = TRANSFORMS[task.name][2]
     how = f"brute force on {task.name}, {task.mode}"
@@ -198,7 +198,7 @@ def search(
     transforms: bool = True,
     restore: Callable[[Expr], Expr] = lambda expr: expr,
     until: Callable[[], float | None] = lambda: None,
-    map: Callable[..., Iterable[Any]] = builtins.map,
+    map: Map = builtins.map,
 ) -> int:
     """Fill a frontier with what polynomials and brute force find for one table.
 
@@ -245,8 +245,9 @@ def search(
             both = rival is not None
             tasks.append(Sweep(X, target, name, mode, count, operators, nu, both, until()))
     seen = 0
-    for batch in (tasks[:1], tasks[1:]):
-        for found, count in map(run_sweep, batch):
+    for batch in (tasks[:1], tasks[1:]):  # y in parts, then its transforms, each as a whole
+        parted = (run_sweep(task, map) for task in batch)
+        for found, count in parted if batch[0].name == "y" else map(run_sweep, batch):
             seen += count
             for judge in judges:
                 for expr, how in found:

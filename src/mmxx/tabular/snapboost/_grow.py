@@ -33,8 +33,13 @@ VALUE, GAIN, COVER = range(3)
 L2, MIN_WEIGHT, MIN_LEAF, MAX_DEPTH, G_UNIT, H_UNIT = range(6)
 # Entries of a split, after FEATURE to MISSING_LEFT: the sums of its left side
 SUMS = 5
+# Entries of a histogram's cell; the last is left out where every row has the same curvature
+_SUM, _COUNT, _WEIGHT = range(3)
 # Entries of a node that waits: its parent, its side, its rows, its depth, and its histogram
 PARENT, SIDE, FIRST, END, DEPTH, SLOT = range(6)
+
+
+_ONE, _TWO, _THREE, _BINS = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(BINS)
 
 
 def _count_zeros(typing_context, x):
@@ -71,27 +76,44 @@ def accumulate(hist, bins, gh, rows, columns):
     """Add rows to the histogram of each column.
 
     Args:
-        hist: int64 [d, 256, 3]: sums of g, sums of h, counts.
+        hist: int64 [d, 256, 3]: sums of g, counts, sums of h; or [d, 256, 2] without the last,
+            where h is the same in all rows.
         bins: uint8 [n, d].
         gh: int64 [n, 2]: g and h.
         rows: int32 [m], which rows.
-        columns: int32 [k], which columns.
+        columns: int32 [k], which columns, ascending.
     """
+    # unsigned numbers: signed ones would be compared with 0 each time, to count from the end
+    flat, chosen = hist.reshape(-1), columns.astype(np.uintp)
+    whole = columns.size == hist.shape[0]
+    weighted = hist.shape[2] == 3
     for first in range(0, columns.size, BLOCK):
         last = min(first + BLOCK, columns.size)
         for i in range(rows.size):
-            row = rows[i]
+            row = np.uintp(rows[i])
             # below the root rows lie scattered, and waiting for them would take most of the time
             ahead = rows[min(i + AHEAD, rows.size - 1)]
             _prefetch(bins, ahead)
             _prefetch(gh, ahead)
             value, weight = gh[row, 0], gh[row, 1]
-            for c in range(first, last):
-                column = columns[c]
-                cell = hist[column, bins[row, column]]
-                cell[0] += value
-                cell[1] += weight
-                cell[2] += 1
+            if weighted:
+                for c in range(first, last):
+                    column = np.uintp(c) if whole else chosen[c]
+                    cell = (column * _BINS + np.uintp(bins[row, column])) * _THREE
+                    flat[cell] += value
+                    flat[cell + _ONE] += 1
+                    flat[cell + _TWO] += weight
+            elif whole:
+                for c in range(first, last):
+                    cell = (np.uintp(c) * _BINS + np.uintp(bins[row, np.uintp(c)])) * _TWO
+                    flat[cell] += value
+                    flat[cell + _ONE] += 1
+            else:
+                for c in range(first, last):
+                    column = chosen[c]
+                    cell = (column * _BINS + np.uintp(bins[row, column])) * _TWO
+                    flat[cell] += value
+                    flat[cell + _ONE] += 1
 
 
 @njit(cache=True, nogil=True)
@@ -108,23 +130,22 @@ def partition(bins, rows, spare, feature, low, missing_left, left):
     Returns:
         How many rows are on the left.
     """
-    count, others = 0, 0
+    goes = np.empty(BINS, np.int64)
+    for code in range(MISSING):
+        goes[code] = left[code] if low < 0 else code <= low
+    goes[MISSING] = missing_left
+    column = np.uintp(feature)
+    count, others = np.uintp(0), np.uintp(0)
     for i in range(rows.size):
         row = rows[i]
         _prefetch(bins, rows[min(i + AHEAD, rows.size - 1)])
-        code = bins[row, feature]
-        if code == MISSING:
-            goes = missing_left
-        elif low < 0:
-            goes = left[code]
-        else:
-            goes = code <= low
+        side = np.uintp(goes[np.uintp(bins[np.uintp(row), column])])
         rows[count] = row  # never ahead of the row that is read
         spare[others] = row
-        count += goes
-        others += 1 - goes
+        count += side
+        others += _ONE - side
     rows[count:] = spare[:others]
-    return count
+    return np.int64(count)
 
 
 @njit(cache=True, nogil=True)
@@ -229,7 +250,7 @@ def search_histogram(hist, columns, kinds, total, bounds, settings, split, left)
     """The best split of a node by its histogram.
 
     Args:
-        hist: int64 [d, 256, 3].
+        hist: int64 [d, 256, 3 or 2].
         columns: int32 [k], which columns.
         kinds: int8 [d]; this and what follows as for one column above.
         total: int64 [3].
@@ -242,17 +263,26 @@ def search_histogram(hist, columns, kinds, total, bounds, settings, split, left)
         Its gain; 0 where there is none.
     """
     codes, sums = np.empty(BINS, np.int64), np.empty((BINS, 3), np.int64)
+    missing = np.empty(3, np.int64)
+    weighted = hist.shape[2] == 3
+    each = np.int64(0) if weighted else total[1] // total[2]  # the curvature of every row
     gain = 0.0
     for column in columns:
         size = 0
-        for code in range(MISSING):
-            if hist[column, code, 2] > 0:
+        for code in range(BINS):
+            count = hist[column, code, _COUNT]
+            if count == 0 and code < MISSING:
+                continue
+            to = missing if code == MISSING else sums[size]
+            to[0] = hist[column, code, _SUM]
+            to[1] = hist[column, code, _WEIGHT] if weighted else count * each
+            to[2] = count
+            if code < MISSING:
                 codes[size] = code
-                sums[size] = hist[column, code]
                 size += 1
         gain = _scan(
-            column, size, codes, sums, hist[column, MISSING], total, kinds[column], bounds,
-            settings, gain, split, left,
+            column, size, codes, sums, missing, total, kinds[column], bounds, settings, gain,
+            split, left,
         )  # fmt: skip
     return gain
 
@@ -325,9 +355,10 @@ def _split_histogram(pool, slot, free, bins, gh, small, large, columns):
         for row in small:
             for column in columns:
                 cell = pool[slot, column, bins[row, column]]
-                cell[0] -= gh[row, 0]
-                cell[1] -= gh[row, 1]
-                cell[2] -= 1
+                cell[_SUM] -= gh[row, 0]
+                cell[_COUNT] -= 1
+                if pool.shape[3] == 3:
+                    cell[_WEIGHT] -= gh[row, 1]
         return -1, slot
     own = free[count]
     free[0] = count - 1
@@ -355,7 +386,7 @@ def grow(bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, n
         bounds: float64 [2], between which the root's value must lie.
         settings: float64 [6]: L2 penalty, least curvature and least rows of a leaf, greatest
             depth, the units of g and h.
-        pool: int64 [depth + 2, d, 256, 3], room for histograms.
+        pool: int64 [depth + 2, d, 256, 3 or 2], room for histograms.
         nodes: int32 [room, 7], receives the nodes in depth-first order.
         values: float64 [room, 3], receives their values, gains and curvatures.
         sets: bool [room, 256], receives the categories on the left; [0, 256] without categories.

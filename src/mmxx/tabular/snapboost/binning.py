@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
@@ -10,12 +12,15 @@ from numpy.typing import NDArray
 
 from mmxx.tabular.snapboost._grow import MISSING
 
+Map = Callable[..., Iterable[Any]]
+
 EDGE_ROWS = 200_000  # rows from which edges are computed at most
+_CELLS = 1024  # of a column's even grid: hardly an edge lies in each
 _TOGETHER = 256  # rows binned column by column, so that they stay in the first-level cache
 
 
 @njit(cache=True, nogil=True)
-def _find_bins(X, edges, starts, codes, out):
+def _find_bins(X, edges, starts, codes, spans, firsts, out):
     """The bin of each value: the number of its column's edges that lie below it.
 
     Args:
@@ -23,12 +28,15 @@ def _find_bins(X, edges, starts, codes, out):
         edges: float64, those of all columns, ascending in each.
         starts: int64 [d + 1], where each column's begin.
         codes: int64 [d]: -1, or for a categorical column its number of categories.
+        spans: float64 [d, 3]: the first and the last edge, and cells over half their distance.
+        firsts: int16 [d, cells + 1]: how many edges lie before each cell of an even grid.
         out: uint8 [n, d].
     """
     for first in range(0, X.shape[0], _TOGETHER):
         last = min(first + _TOGETHER, X.shape[0])
         for column in range(X.shape[1]):
-            start, count = starts[column], starts[column + 1] - starts[column]
+            start = starts[column]
+            low, high, rate = spans[column, 0], spans[column, 1], spans[column, 2]
             for row in range(first, last):
                 x = X[row, column]
                 if np.isnan(x):
@@ -36,12 +44,30 @@ def _find_bins(X, edges, starts, codes, out):
                 elif codes[column] >= 0:
                     out[row, column] = int(x) if 0 <= x < codes[column] else MISSING
                 else:
-                    low, left = start, count
+                    # halves, since the distance of the largest numbers would overflow
+                    cell = np.uintp((min(max(x, low), high) / 2 - low / 2) * rate)
+                    below = np.int64(firsts[column, cell])
+                    left = firsts[column, cell + np.uintp(1)] - below
                     while left > 0:  # no branch inside: it could not be predicted
                         half = (left + 1) >> 1
-                        low += half * np.int64(edges[low + half - 1] < x)
+                        below += half * np.int64(edges[start + below + half - 1] < x)
                         left -= half
-                    out[row, column] = low - start
+                    out[row, column] = below
+
+
+def _grid(edges: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """What `_find_bins` needs to find most values' bins at once: ``spans`` and ``firsts``."""
+    spans = np.zeros((len(edges), 3))
+    firsts = np.zeros((len(edges), _CELLS + 1), np.int16)
+    for j, own in enumerate(edges):
+        if len(own) == 0:
+            continue
+        half = own[-1] / 2 - own[0] / 2
+        rate = (_CELLS - 1) / half if half > 1e-290 else 0.0
+        spans[j] = own[0], own[-1], rate
+        cells = ((own / 2 - own[0] / 2) * rate).astype(np.int64)
+        firsts[j] = np.searchsorted(cells, np.arange(_CELLS + 1))
+    return spans, firsts
 
 
 @dataclass(frozen=True)
@@ -58,12 +84,14 @@ class Binner:
     codes: NDArray[np.int64]
     _flat: NDArray[np.float64] = field(init=False, repr=False)
     _starts: NDArray[np.int64] = field(init=False, repr=False)
+    _cells: tuple[NDArray[np.float64], NDArray[np.int16]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         flat = np.append(np.concatenate(self.edges), np.inf)
         starts = np.cumsum([0, *map(len, self.edges)])
         object.__setattr__(self, "_flat", flat)
         object.__setattr__(self, "_starts", starts)
+        object.__setattr__(self, "_cells", _grid(self.edges))
 
     @classmethod
     def of(
@@ -74,6 +102,7 @@ class Binner:
         max_bins: int = 255,
         codes: NDArray[np.int64] | None = None,
         rng: np.random.Generator | None = None,
+        map: Map = map,
     ) -> Binner:
         """Find the edges: between any two values where they are few, else at quantiles.
 
@@ -83,6 +112,7 @@ class Binner:
             max_bins: Bins of a column at most, 2 to 255.
             codes: Numbers of categories, as in the attribute.
             rng: Draws 200,000 rows where there are more; without it the first ones are taken.
+            map: What to spread the columns with.
 
         Example:
             >>> Binner.of(np.array([[1.0], [2.0], [4.0]])).edges
@@ -93,19 +123,20 @@ class Binner:
             chosen = (
                 np.arange(EDGE_ROWS)
                 if rng is None
-                else np.sort(rng.choice(len(X), EDGE_ROWS, replace=False))
+                else np.sort(rng.choice(len(X), EDGE_ROWS, replace=False, shuffle=False))
             )
             X, weights = X[chosen], None if weights is None else weights[chosen]
-        edges = tuple(
-            _edges(column, weights, max_bins) if code < 0 else np.empty(0)
-            for column, code in zip(X.T, codes, strict=True)
-        )
-        return cls(edges, codes)
+
+        def edges(column: int) -> NDArray[np.float64]:
+            return np.empty(0) if codes[column] >= 0 else _edges(X[:, column], weights, max_bins)
+
+        return cls(tuple(map(edges, range(X.shape[1]))), codes)
 
     def __call__(self, X: NDArray[np.float64]) -> NDArray[np.uint8]:
         """The bins of some rows: uint8 [n, d], 255 for missing values."""
         out = np.empty(X.shape, np.uint8)
-        _find_bins(np.ascontiguousarray(X), self._flat, self._starts, self.codes, out)
+        X = np.ascontiguousarray(X)
+        _find_bins(X, self._flat, self._starts, self.codes, *self._cells, out)
         return out
 
     def thresholds(

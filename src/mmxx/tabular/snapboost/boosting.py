@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,10 +16,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from mmxx.tabular.snapboost import inputs, parameters
+from mmxx.tabular.snapboost.binning import EDGE_ROWS
 from mmxx.tabular.snapboost.ensemble import Ensemble, Learner, workers
 from mmxx.tabular.snapboost.losses import CustomLoss, Loss
 from mmxx.tabular.snapboost.machine import Machine, Rows
+from mmxx.tabular.snapboost.shards import ALONE, Shard
 from mmxx.tabular.snapboost.tree import Map
+
+if TYPE_CHECKING:
+    from mmxx.tabular.snapboost.attribution import Attribution
 
 Array = NDArray[np.float64]
 # weights that are all 0 get an error of our own, which names the argument
@@ -99,6 +104,7 @@ class SnapBoost(BaseEstimator, ABC):
         sample_weight_val: ArrayLike | None = None,
         threads: int = 1,
         map: Map = map,
+        shard: Shard = ALONE,
     ) -> Machine:
         """What ``fit`` does before the first round, for a loop of one's own.
 
@@ -108,6 +114,8 @@ class SnapBoost(BaseEstimator, ABC):
             X, y, sample_weight, X_val, y_val, sample_weight_val: As for `fit`.
             threads: How many tasks to make of large work.
             map: What to spread them with.
+            shard: Where the rows are shared among machines, which of them this is. Bins, scales
+                and the base score are then measured on 200,000 rows of all at most.
         """
         parameters.check(self)
         again = self.warm_start and hasattr(self, "_ensemble")
@@ -129,7 +137,11 @@ class SnapBoost(BaseEstimator, ABC):
             matrix, y_numbers, weights = matrix[used], y_numbers[used], weights[used]
         if not again:
             self._columns = columns
-            self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            # that of the first machine
+            self._seed = int(shard.gather(np.array([float(seed)]))[0])
+            shard.same("the columns and their categories", columns.categories)
+            shard.same("the classes", getattr(self, "classes_", np.zeros(0)).tolist())
         rows = Rows(matrix, y_numbers, weights)
         validation = None
         if X_val is not None:
@@ -138,7 +150,7 @@ class SnapBoost(BaseEstimator, ABC):
             raise ValueError("y_val or sample_weight_val was given without X_val")
         elif self.early_stopping:
             rows, validation = self._split(rows)
-        return self._start(rows, validation, again, threads, map)
+        return self._start(rows, validation, again, threads, map, shard)
 
     @abstractmethod
     def _read_targets(self, y: NDArray[Any], again: bool) -> Array:
@@ -156,18 +168,29 @@ class SnapBoost(BaseEstimator, ABC):
         """The loss for these rows."""
 
     def _start(
-        self, rows: Rows, validation: Rows | None, again: bool, threads: int, map: Map
+        self, rows: Rows, validation: Rows | None, again: bool, threads: int, map: Map, shard: Shard
     ) -> Machine:
+        reference = self._reference(rows, shard)
         self._kept = self._history() if again else ([], [], [], 0.0)
         if not again:
-            self._loss = self._make_loss(rows)
-        base = self._base(rows)
+            self._loss = self._make_loss(reference)
+        base = self._base(reference)
         return self._machine(
             parameters.settings(self), self._loss, rows, codes=self._columns.codes,
             kinds=parameters.kinds(self, self._columns), seed=self._seed, base=base,
             ensemble=self._ensemble if again else None, validation=validation, threads=threads,
-            map=map,
+            map=map, shard=shard, reference=reference,
         )  # fmt: skip
+
+    def _reference(self, rows: Rows, shard: Shard) -> Rows:
+        """The rows of all machines, as many as bins are measured on."""
+        if shard.machines == 1:
+            return rows
+        most, count = EDGE_ROWS // shard.machines, len(rows.y)
+        rng = np.random.default_rng(self._seed)
+        chosen = rng.permutation(count)[:most] if count > most else np.arange(count)
+        whole = shard.gather(np.column_stack([rows.X, rows.y, rows.w])[chosen])
+        return Rows(whole[:, :-2], whole[:, -2], whole[:, -1])
 
     def _history(self) -> tuple[list[float], list[float], list[float], float]:
         validation = list(self.validation_loss_) if self.validation_loss_ is not None else []
@@ -268,6 +291,26 @@ class SnapBoost(BaseEstimator, ABC):
         check_is_fitted(self)
         matrix = inputs.read(self, X, self._columns)
         return self._ensemble.staged(matrix, self.best_round_)
+
+    def attributions(self, X: Any, background: Any) -> Attribution:
+        """What each column adds to the raw prediction of each row: exact Shapley values.
+
+        A column that does not play has the value that it has in a background row; the mean over
+        all of them. The time grows with the product of both numbers of rows.
+
+        Args:
+            X: Rows with the columns seen in fit.
+            background: Rows to compare with, say a hundred of the training rows.
+
+        Returns:
+            Values [n, d] (or [n, d, classes]), the background's mean prediction, and the rows, as
+            numbers; ``shap.Explanation(**found._asdict())`` draws them.
+        """
+        from mmxx.tabular.snapboost.attribution import attribute
+
+        check_is_fitted(self)
+        rows, others = (inputs.read(self, of, self._columns) for of in (X, background))
+        return attribute(self._ensemble, rows, others, self.best_round_, self.n_jobs)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file of safetensors, for `load_model`.

@@ -127,6 +127,9 @@ CARD = Card(
         "mmxx.tabular.snapboost:SnapBoostClassifier",
         "mmxx.tabular.snapboost:HNBM",
         "mmxx.tabular.snapboost:load_model",
+        "mmxx.tabular.snapboost:sample_space",
+        "mmxx.tabular.snapboost:tune",
+        "mmxx.tabular.snapboost:Shard",
     ),
     experiment="mmxx.tabular.snapboost.experiment:run",
     extra="tabular",
@@ -135,7 +138,8 @@ CARD = Card(
         "rounds; at full scale scikit-learn's and, where installed, LightGBM's boosting stand "
         "beside it without a bar. The paper compares with XGBoost and LightGBM.",
         "The paper tunes by nested cross-validation with successive halving on OpenML tables; here "
-        "it is random search with one validation part, on small tables.",
+        "it is random search with one validation part, on small tables. `tune` halves as the paper "
+        "does, from where the fits stand.",
         "The ridge's penalty is multiplied by the mean curvature by default. An absolute penalty "
         "makes ridge rounds of the log-loss vanish as the model grows certain; for squared error "
         "the two are the same. A ridge whose rows have less curvature than min_child_weight adds "

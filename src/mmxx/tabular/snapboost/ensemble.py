@@ -85,7 +85,7 @@ class Ensemble:
             Forest.of([one.tree for one in chosen if one.tree is not None and one.klass == k])
             for k in range(self.classes)
         ]
-        ridges = [_total(chosen, k) for k in range(self.classes)]
+        ridges = [total_coefficients(chosen, k) for k in range(self.classes)]
         out = np.repeat(self.base, len(X), axis=1)
 
         def add(start: int) -> None:
@@ -156,7 +156,7 @@ class Ensemble:
                 np.add.at(total, one.tree.nodes["feature"][inner], one.tree.gains[inner])
         slopes = np.zeros(columns)
         for k in range(self.classes):
-            beta = _total(self.learners, k)
+            beta = total_coefficients(self.learners, k)
             if beta is not None:
                 assert self.encoder is not None
                 assert self.projection is not None
@@ -169,7 +169,7 @@ class Ensemble:
         return total / total.sum() if total.sum() > 0 else total
 
 
-def _total(learners: Sequence[Learner], klass: int) -> Array | None:
+def total_coefficients(learners: Sequence[Learner], klass: int) -> Array | None:
     """The sum of a class's ridge coefficients, or None."""
     coefs = [one.coef for one in learners if one.coef is not None and one.klass == klass]
     return np.sum(coefs, axis=0) if coefs else None

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mmxx.lab.run import Run
     from mmxx.tabular.snapboost.problems import Problem
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 _MIXED = "mixed"  # the arm that is judged; the sham puts trees of one depth in its place
 _MORE = ("random depth", "control")
 _BATCH = 64  # searches whose results are stored together
+_DEPENDENCE_ROWS = 300
 _LARGE = ("randhie", "fair", "digits")
 _CLAIMED = ("diabetes", "star98")
 _JUDGED = (
@@ -238,6 +242,8 @@ def _tabulate(
     """Tables of losses and of angles."""
     import numpy as np
 
+    from mmxx.lab.report.figures import bars
+
     name = problem.name.replace("_", "-")
     unit = "mean squared error" if problem.task == "regression" else "log-loss"
     rows = []
@@ -251,6 +257,11 @@ def _tabulate(
             }
         )  # fmt: skip
     run.table(f"losses-{name}", rows, f"{problem.name}, {len(problem.y)} rows: test {unit}.")
+    figure = bars(
+        {row["arm"]: row["mean"] for row in rows}, ylabel=f"test {unit}",
+        errors={row["arm"]: row["standard error"] or 0.0 for row in rows},
+    )  # fmt: skip
+    run.figure(f"losses-{name}", figure, f"{problem.name}: means over splits, standard errors.")
     rows = []
     for arm, searched in results.items():
         angles = {
@@ -314,8 +325,10 @@ def _judge_made_up(run: Run, problem: Problem, results: _Results) -> None:
     run.measure("smooth-and-steps", ours / one, baseline=one, note=f"ridge only: {ridge:.4g}")
 
 
-def _follow(config: Config, run: Run, problem: Problem) -> Any:
-    """One fit with the default settings, round by round; its angles and its picture."""
+def _follow(
+    config: Config, run: Run, problem: Problem, settings: dict[str, Any] | None = None
+) -> Any:
+    """One fit with default or given settings, round by round; its angles and its pictures."""
     import numpy as np
 
     from mmxx.lab.compute import one_thread
@@ -323,20 +336,22 @@ def _follow(config: Config, run: Run, problem: Problem) -> Any:
     from mmxx.tabular.snapboost import arms, problems
 
     split = problems.split(problem, run.rng("follow"))
-    model = arms.estimator(
-        "mixed", problem.task, n_rounds=config.fit_rounds, random_state=run.seed,
-        categorical_features=list(problem.categorical),
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "n_rounds": config.fit_rounds, "random_state": run.seed,
+        "categorical_features": list(problem.categorical), **(settings or {}),
+    }  # fmt: skip
+    rounds = options["n_rounds"]
+    model = arms.estimator("mixed", problem.task, **options)
     rows, held = np.concatenate([split.train, split.validation]), split.test
     X, y = problem.X, problem.y
     machine = model.begin(X[rows], y[rows], X_val=X[held], y_val=y[held])
     with one_thread():
-        for step in run.loop("fit", config.fit_rounds, state={"machine": machine}):
+        for step in run.loop("fit", rounds, state={"machine": machine}):
             machine.step()
             run.log(step, loss=machine.validation_loss[-1], cosine=machine.cosine[-1])
     model.end(machine)
-    steps = np.arange(config.fit_rounds)
-    per = len(model.learners_) // config.fit_rounds
+    steps = np.arange(rounds)
+    per = len(model.learners_) // rounds
     kinds = np.array([one.kind for one in model.learners_[::per]])
     drawn = {
         f"{kind} rounds": (steps[kinds == kind], model.cosine_[kinds == kind])
@@ -346,11 +361,38 @@ def _follow(config: Config, run: Run, problem: Problem) -> Any:
     for line in figure.axes[0].lines:
         line.set(marker="o", linestyle="none", markersize=3)
     run.figure("angles", figure, f"{problem.name}: how well each round follows Newton's direction.")
-    rounds = np.arange(config.fit_rounds + 1)
-    losses = {"training": (rounds, model.train_loss_), "test": (rounds, model.validation_loss_)}
+    steps = np.arange(rounds + 1)
+    losses = {"training": (steps, model.train_loss_), "test": (steps, model.validation_loss_)}
     figure = curves(losses, xlabel="round", ylabel="mean loss", logy=True)
-    run.figure("loss", figure, f"{problem.name}: the same fit, with the default settings.")
+    with_what = "the default settings" if settings is None else "the settings that tuning chose"
+    run.figure("loss", figure, f"{problem.name}: the same fit, with {with_what}.")
+    trees = arms.estimator("mixed", problem.task, **options | {"p_tree": 1.0})
+    trees.fit(X[rows], y[rows])
+    _draw_dependence(run, problem, rows, model, trees)
     return model
+
+
+def _draw_dependence(
+    run: Run, problem: Problem, rows: NDArray[np.int64], model: Any, trees: Any
+) -> None:
+    """Mean predictions along the two columns that matter most, by the mixture and by trees."""
+    import numpy as np
+    from sklearn.inspection import partial_dependence
+
+    from mmxx.lab.report.figures import curves
+
+    X = problem.X[rows[:_DEPENDENCE_ROWS]]
+    X = X[~np.isnan(X).any(1)]
+    order = np.argsort(-model.feature_importances_, kind="stable").tolist()
+    columns = [j for j in order if j not in problem.categorical and np.ptp(X[:, j : j + 1]) > 0]
+    for place, column in enumerate(columns[:2] if len(X) else []):
+        lines = {}
+        for name, one in (("mixture", model), ("trees only", trees)):
+            found = partial_dependence(one, X, [column], grid_resolution=60, kind="average")
+            lines[name] = (found["grid_values"][0], found["average"][-1])
+        what = "target" if problem.task == "regression" else "probability of the last class"
+        figure = curves(lines, xlabel=f"column {column}", ylabel=f"mean predicted {what}")
+        run.figure(f"dependence-{place}", figure, f"{problem.name}: the same settings and rounds.")
 
 
 # -- a table of one's own ------------------------------------------------------------------------
@@ -373,10 +415,8 @@ def _own(config: Config, run: Run) -> None:
     (results,) = _search(config, run, [plan])
     losses = {arm: [r["test"] for r in found] for arm, found in results.items()}
     _tabulate(run, problem, results, losses)
-    model = _follow(config, run, problem)
-    run.artifact(
-        "model.safetensors", files.to_bytes(model), "The fit with default settings, for load_model."
-    )
+    model = _follow(config, run, problem, _tune(config, run, problem))
+    run.artifact("model.safetensors", files.to_bytes(model), "The tuned fit, for load_model.")
     names = [name for name in table.names if name != (config.target or table.names[-1])]
     rows = [
         {"column": name, "share": round(float(share), 4)}
@@ -384,6 +424,32 @@ def _own(config: Config, run: Run) -> None:
     ]
     run.table("importances", sorted(rows, key=lambda row: -row["share"]), "What each column gave.")
     _write_predictions(run, problem, model)
+
+
+def _tune(config: Config, run: Run, problem: Problem) -> dict[str, Any]:
+    """Settings by successive halving; the table of those that were tried."""
+    from mmxx.tabular.snapboost import arms, tuning
+
+    model = arms.estimator(
+        "mixed", problem.task, n_rounds=config.rounds,
+        categorical_features=list(problem.categorical),
+    )  # fmt: skip
+
+    def tuned() -> list[dict[str, Any]]:
+        found = tuning.tune(
+            model, problem.X, problem.y, n_candidates=config.configurations,
+            random_state=run.seed, map=run.map,
+        )  # fmt: skip
+        trials = sorted(found.trials, key=lambda trial: (-trial.rounds, trial.loss))
+        return [{"loss": t.loss, "taken to": t.rounds, **t.parameters} for t in trials]
+
+    trials = run.once("tuning", tuned)
+    rows = [
+        {name: round(v, 5) if isinstance(v, float) else v for name, v in trial.items()}
+        for trial in trials
+    ]
+    run.table("tuning", rows, "Settings by successive halving over rounds, five folds.")
+    return {k: v for k, v in trials[0].items() if k not in ("loss", "taken to")}
 
 
 def _write_predictions(run: Run, problem: Problem, model: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,8 @@ from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 from numpy.typing import NDArray
 from scipy.linalg import eigh, lapack
 
-from mmxx.tabular.snapboost.tree import Map, Reduce
+from mmxx.tabular.snapboost.binning import Map
+from mmxx.tabular.snapboost.shards import Reduce
 
 _lapack: Any = lapack
 Array = NDArray[np.float64]
@@ -48,23 +48,17 @@ class Encoder:
     @classmethod
     def of(cls, X: Array, w: Array, codes: NDArray[np.int64]) -> Encoder:
         """Measure the columns: X float64 [n, d], weights w [n], numbers of categories [d]."""
-        there = ~np.isnan(X)
-        plain = np.where(there, X, 0.0)
-        size = np.abs(plain).max(0, initial=0.0)
-        size[size == 0] = 1.0
-        plain /= size
-        mass = np.maximum(w @ there, 1e-300)
-        mean = (w @ plain) / mass
-        squares = np.where(there, np.square(plain - mean), 0.0)
-        deviation = np.sqrt((w @ squares) / mass)
+        size, mass, mean, square, present = _moments(X, w)
+        deviation = np.sqrt(square / mass)
         rate = np.where(deviation > 1e-12, 1 / np.maximum(deviation, 1e-12), 0.0)
         numbers = codes < 0
-        gaps = numbers & ~there.all(0) & there.any(0)
-        share = (w @ there) / w.sum()
+        gaps = numbers & (present > 0) & (present < len(X))
+        share = mass / w.sum()
         encoder = cls(size, mean, rate, gaps, codes, 1.0)
         variance = float((share * (rate > 0))[numbers].sum() + (share * (1 - share))[gaps].sum())
         for j in np.flatnonzero(~numbers):
-            p = np.bincount(X[there[:, j], j].astype(int), w[there[:, j]]) / w.sum()
+            there = ~np.isnan(X[:, j])
+            p = np.bincount(X[there, j].astype(int), w[there]) / w.sum()
             variance += float((p * (1 - p)).sum())
         object.__setattr__(encoder, "variance", variance or 1.0)
         return encoder
@@ -79,24 +73,105 @@ class Encoder:
 
     def __call__(self, X: Array) -> Single:
         """Encode rows: float32 [n, width]: first the numbers, then indicators, then categories."""
-        numbers = self.codes < 0
-        with np.errstate(over="ignore", invalid="ignore"):
-            scaled = (X[:, numbers] / self.size[numbers] - self.mean[numbers]) * self.rate[numbers]
-        scaled = np.nan_to_num(np.clip(scaled, -_FARTHEST, _FARTHEST), copy=False)
-        parts = [scaled, np.isnan(X[:, self.gaps])]
-        parts += [X[:, j : j + 1] == np.arange(self.codes[j]) for j in np.flatnonzero(~numbers)]
-        return np.ascontiguousarray(np.concatenate(parts, axis=1, dtype=np.float32))
+        numbers = np.flatnonzero(self.codes < 0)
+        out = np.empty((len(X), len(self.origins)), np.float32)
+        _standardise(np.ascontiguousarray(X), numbers, self.size, self.mean, self.rate, out)
+        parts = [np.isnan(X[:, self.gaps])]
+        parts += [
+            X[:, j : j + 1] == np.arange(self.codes[j]) for j in np.flatnonzero(self.codes >= 0)
+        ]
+        np.concatenate(parts, axis=1, out=out[:, len(numbers) :])
+        return out
 
 
 @njit(cache=True, nogil=True)
-def _phases(Z, W, b, out):
-    """``Z W + b``, row by row: a row has the same bits in every company."""
+def _moments(X, w):
+    """Largest magnitude, mass, mean over it, mass of squares, and how many: [d] each.
+
+    Mean and squares are those of the values over their largest magnitude; NaN does not count.
+    """
+    d = X.shape[1]
+    size, mass, mean, square = np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d)
+    present = np.zeros(d, np.int64)
+    for i in range(X.shape[0]):
+        for j in range(d):
+            there = X[i, j] == X[i, j]
+            size[j] = max(size[j], abs(X[i, j]) if there else 0.0)
+            mass[j] += w[i] if there else 0.0
+            present[j] += there
+    for j in range(d):
+        size[j] = size[j] if size[j] > 0 else 1.0
+        mass[j] = max(mass[j], 1e-300)
+    for i in range(X.shape[0]):
+        for j in range(d):
+            mean[j] += w[i] * (X[i, j] / size[j]) if X[i, j] == X[i, j] else 0.0
+    mean /= mass
+    for i in range(X.shape[0]):
+        for j in range(d):
+            off = X[i, j] / size[j] - mean[j] if X[i, j] == X[i, j] else 0.0
+            square[j] += w[i] * off * off
+    return size, mass, mean, square, present
+
+
+@njit(cache=True, nogil=True)
+def _standardise(X, columns, size, mean, rate, out):
+    """Columns less their mean, over their deviation; 0 where they are missing."""
+    for i in range(X.shape[0]):
+        for k in range(columns.size):
+            j = columns[k]
+            z = (X[i, j] / size[j] - mean[j]) * rate[j]
+            out[i, k] = min(max(z, -_FARTHEST), _FARTHEST) if z == z else 0.0
+
+
+def _wave() -> Single:
+    """Coefficients of s(u²) u, which is sin(2πu) for |u| ≤ 1/4 to the precision of float32."""
+    nodes = np.cos(np.pi * (np.arange(64) + 0.5) / 128) / 4
+    powers = nodes[:, None] ** np.arange(1, 12, 2)
+    return np.linalg.lstsq(powers, np.sin(2 * np.pi * nodes), rcond=None)[0].astype(np.float32)
+
+
+_S = tuple(_wave())
+_TURNS = np.float32(0.5 / math.pi)
+_QUARTER = np.float32(0.25)
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _features(Z, W, b, scale, out):
+    """``scale cos(Z W + b)``, row by row: a row has the same bits in every company.
+
+    Four columns at once, since storing the sums would take most of the time; and the cosine by a
+    polynomial, so that the compiler makes many at a time.
+    """
+    columns, width = W.shape
+    fours = columns - columns % 4
     for i in range(Z.shape[0]):
-        out[i] = b
-        for j in range(Z.shape[1]):
+        row = out[i]
+        row[:] = b
+        for j in range(0, fours, 4):
+            z0, z1, z2, z3 = Z[i, j], Z[i, j + 1], Z[i, j + 2], Z[i, j + 3]
+            for k in range(width):
+                row[k] += z0 * W[j, k] + z1 * W[j + 1, k] + z2 * W[j + 2, k] + z3 * W[j + 3, k]
+        for j in range(fours, columns):
             z = Z[i, j]
-            for k in range(W.shape[1]):
-                out[i, k] += z * W[j, k]
+            for k in range(width):
+                row[k] += z * W[j, k]
+        for k in range(width):
+            turns = row[k] * _TURNS
+            u = _QUARTER - abs(turns - np.rint(turns))
+            v = u * u
+            wave = _S[0] + v * (_S[1] + v * (_S[2] + v * (_S[3] + v * (_S[4] + v * _S[5]))))
+            row[k] = scale * (u * wave)
+
+
+@njit(cache=True, nogil=True)
+def _weigh(phi, h, out):
+    """``[phi, 1]`` times the roots of h, row by row: float64 [m, c + 1]."""
+    width = phi.shape[1]
+    for i in range(h.size):
+        root = np.sqrt(h[i])
+        for k in range(width):
+            out[i, k] = phi[i, k] * root
+        out[i, width] = root
 
 
 @njit(cache=True, nogil=True)
@@ -143,12 +218,10 @@ class Projection:
         b = rng.uniform(0, 2 * math.pi, components)
         return cls(np.ascontiguousarray(W, np.float32), b.astype(np.float32))
 
-    def __call__(self, Z: Single) -> Single:
-        """The features of encoded rows: float32 [m, c]."""
-        out = np.empty((len(Z), self.W.shape[1]), np.float32)
-        _phases(Z, self.W, self.b, out)
-        np.cos(out, out=out)
-        out *= np.float32(math.sqrt(2 / self.W.shape[1]))
+    def __call__(self, Z: Single, out: Single | None = None) -> Single:
+        """The features of encoded rows, float32 [m, c]; into ``out``, if given."""
+        out = np.empty((len(Z), self.W.shape[1]), np.float32) if out is None else out
+        _features(Z, self.W, self.b, np.float32(math.sqrt(2 / self.W.shape[1])), out)
         return out
 
     def slopes(self, Z: Single, beta: Array) -> Array:
@@ -169,51 +242,43 @@ class Features:
     def __init__(self, Z: Single, projection: Projection, map: Map = map) -> None:
         self.width = projection.W.shape[1]
         self._Z, self._projection, self._map = Z, projection, map
-        self._kept: list[Single] | None = None
+        self._kept: Single | None = None
         if 4 * len(Z) * self.width <= KEEP_BYTES:
-            self._kept = list(map(self._block, self._slices()))
+            # in one piece, for which the system has large pages
+            kept = np.empty((len(Z), self.width), np.float32)
+            list(map(lambda rows: projection(Z[rows], kept[rows]), self._blocks()))
+            self._kept = kept
 
-    def _slices(self) -> list[slice]:
+    def _blocks(self) -> list[slice]:
         starts = range(0, len(self._Z), BLOCK_ROWS)
         return [slice(start, min(start + BLOCK_ROWS, len(self._Z))) for start in starts]
 
-    def _block(self, rows: slice) -> Single:
-        return self._projection(self._Z[rows])
-
-    def _blocks(self) -> Iterator[tuple[int, slice]]:
-        return iter(enumerate(self._slices()))
-
-    def _phi(self, number: int, rows: slice) -> Single:
-        return self._block(rows) if self._kept is None else self._kept[number]
+    def _phi(self, rows: slice) -> Single:
+        return self._projection(self._Z[rows]) if self._kept is None else self._kept[rows]
 
     def gram(self, h: Array) -> Array:
         """``[Φ, 1]ᵀ diag(h) [Φ, 1]``: float64 [c + 1, c + 1]; always added up in the same order."""
         total = np.zeros((self.width + 1, self.width + 1))
-        for number, rows in self._blocks():
-            root = np.sqrt(h[rows])
-            scaled = np.empty((len(root), self.width + 1))
-            np.multiply(self._phi(number, rows), root[:, None], out=scaled[:, :-1])
-            scaled[:, -1] = root
+        room = np.empty((min(BLOCK_ROWS, len(h)), self.width + 1))
+        for rows in self._blocks():
+            scaled = room[: rows.stop - rows.start]
+            _weigh(self._phi(rows), h[rows], scaled)
             total += scaled.T @ scaled
         return total
 
     def transposed(self, g: Array) -> Array:
         """``[Φ, 1]ᵀ g``: float64 [c + 1]."""
 
-        def part(item: tuple[int, slice]) -> Array:
+        def part(rows: slice) -> Array:
             out = np.zeros(self.width + 1)
-            _add_transposed(self._phi(*item), g[item[1]], out)
+            _add_transposed(self._phi(rows), g[rows], out)
             return out
 
         return np.sum(list(self._map(part, self._blocks())), axis=0)
 
     def add_product(self, beta: Array, out: Array) -> None:
         """Add ``[Φ, 1] β`` to ``out``, float64 [n]."""
-
-        def part(item: tuple[int, slice]) -> None:
-            add_product(self._phi(*item), beta, out[item[1]])
-
-        list(self._map(part, self._blocks()))
+        list(self._map(lambda rows: add_product(self._phi(rows), beta, out[rows]), self._blocks()))
 
 
 class Ridge:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 _LOSSES = ("squared_error", "log_loss", "poisson")
 
 
-class HNBM(BaseEstimator):
+class HNBM(RegressorMixin, BaseEstimator):
     """The heterogeneous Newton boosting machine over regressors of scikit-learn (algorithm 1).
 
     Each round draws one of the learners, fits a clone of it to -g/h with the weights h, and adds

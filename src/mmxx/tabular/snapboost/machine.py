@@ -14,6 +14,7 @@ from mmxx.tabular.snapboost.binning import Binner
 from mmxx.tabular.snapboost.ensemble import SAMPLE, Ensemble, Learner
 from mmxx.tabular.snapboost.fourier import Encoder, Features, Projection, Ridge
 from mmxx.tabular.snapboost.losses import CHUNK, Loss
+from mmxx.tabular.snapboost.shards import ALONE, Shard
 from mmxx.tabular.snapboost.tree import Grower, Map, Rules, add_leaves, add_tree, quantise, unit
 
 Array = NDArray[np.float64]
@@ -86,6 +87,9 @@ class Machine:
         validation: Rows to measure the loss on after each round.
         threads: How many tasks to make of large work.
         map: What to spread them with.
+        shard: Where rows are shared among machines, which of them this is.
+        reference: Rows of all machines, of which bins and scales are measured; by default the
+            rows.
 
     Attributes:
         ensemble: The learners so far.
@@ -110,11 +114,14 @@ class Machine:
         validation: Rows | None = None,
         threads: int = 1,
         map: Map = map,
+        shard: Shard = ALONE,
+        reference: Rows | None = None,
     ) -> None:
         self._settings, self._loss, self._rows, self._validation = settings, loss, rows, validation
         self._codes, self._kinds, self._seed = codes, kinds, seed
         self._threads, self._map = threads, map
-        self._mass = float(rows.w.sum())
+        self._shard, self._reference = shard, reference or rows
+        (self._mass,) = shard.total(float(rows.w.sum()))
         self._grower: Grower | None = None
         self._ridge: tuple[Features, Ridge] | None = None
         self._draws = np.empty((0, 2))
@@ -175,30 +182,33 @@ class Machine:
     def _drawn_rows(self, number: int) -> NDArray[np.int32]:
         if self._settings.subsample == 1:
             return self._all_rows.copy()
-        return self._some(_ROWS, number, len(self._rows.y), self._settings.subsample)
+        machine = (self._shard.rank,) if self._shard.machines > 1 else ()
+        rng = self._rng(_ROWS, number, *machine)
+        return self._some(rng, len(self._rows.y), self._settings.subsample)
 
-    def _some(self, stream: int, number: int, count: int, share: float) -> NDArray[np.int32]:
-        rng, size = self._rng(stream, number), max(1, round(share * count))
+    def _some(self, rng: np.random.Generator, count: int, share: float) -> NDArray[np.int32]:
+        size = max(1, round(share * count))
         return np.sort(rng.choice(count, size, replace=False, shuffle=False)).astype(np.int32)
 
     # -- the two kinds of learners -------------------------------------------------------------
 
     def _trees(self) -> Grower:
         if self._grower is None:
-            rows, weights = self._rows, self._rows.w
+            rows, weights = self._rows, self._reference.w
             binner = Binner.of(
-                rows.X, None if (weights == weights[0]).all() else weights,
+                self._reference.X, None if (weights == weights[0]).all() else weights,
                 max_bins=self._settings.max_bins, codes=self._codes, rng=self._rng(_BINS),
+                map=self._map,
             )  # fmt: skip
             parts = self._map(binner, np.array_split(rows.X, self._threads))
             self._grower = Grower(
                 np.concatenate(list(parts)), binner, self._kinds, self._settings.rules,
-                threads=self._threads, map=self._map,
+                threads=self._threads, map=self._map, allreduce=self._shard.reduce,
             )  # fmt: skip
         return self._grower
 
     def _projection(self) -> tuple[Encoder, Projection]:
-        encoder = Encoder.of(self._rows.X, self._rows.w, self._codes)
+        encoder = Encoder.of(self._reference.X, self._reference.w, self._codes)
         gamma = self._settings.gamma
         gamma = 1 / encoder.variance if isinstance(gamma, str) else gamma
         rng = self._rng(_PROJECTION)
@@ -208,7 +218,8 @@ class Machine:
     def encoded(self) -> NDArray[np.float32]:
         """The encoded rows that ridge rounds learn from: float32 [n, width]."""
         assert self.ensemble.encoder is not None
-        return self.ensemble.encoder(self._rows.X)
+        parts = self._map(self.ensemble.encoder, np.array_split(self._rows.X, self._threads))
+        return np.concatenate(list(parts))
 
     def _features(self) -> tuple[Features, Ridge]:
         if self._ridge is None:
@@ -217,7 +228,7 @@ class Machine:
             ridge = Ridge(
                 features, self._settings.alpha,
                 relative=self._settings.alpha_scale == "mean_hessian",
-                fit_intercept=self._settings.fit_intercept,
+                fit_intercept=self._settings.fit_intercept, allreduce=self._shard.reduce,
             )  # fmt: skip
             self._ridge = features, ridge
         return self._ridge
@@ -232,10 +243,16 @@ class Machine:
     ) -> Learner:
         """Grow a tree, and write what it predicts into ``step``."""
         units = unit(self._size), unit(self._weight)
-        quantise(self._g[klass], self._h[klass], *units, self._gh)
+        g, h = self._g[klass], self._h[klass]
+        list(self._map(lambda k: quantise(g[k], h[k], *units, self._gh[k]), self._chunks()))
         tree, segments = self._trees().grow(self._gh, units, rows, columns, depth)
         if rows.size == step.size:
-            add_leaves(step, rows, tree.nodes, segments, 1.0)
+            parts = zip(
+                np.array_split(tree.nodes, self._threads),
+                np.array_split(segments, self._threads),
+                strict=True,
+            )
+            list(self._map(lambda part: add_leaves(step, rows, *part, 1.0), parts))
         else:
             add_tree(step, self._rows.X, tree)
         return Learner(self.rounds, "tree", klass, depth, tree)
@@ -247,11 +264,12 @@ class Machine:
         if rows.size < step.size:
             chosen = np.zeros(step.size)
             chosen[rows] = 1.0
-            g, h, mass = g * chosen, h * chosen, float(self._rows.w[rows].sum())
-        if h.sum() < self._settings.rules.min_child_weight:
+            g, h = g * chosen, h * chosen
+            (mass,) = self._shard.total(float(self._rows.w[rows].sum()))
+        if self._shard.total(float(h.sum()))[0] < self._settings.rules.min_child_weight:
             # as in a tree's leaf: where all are certain, Newton's step has no bound
             return Learner(self.rounds, "ridge", klass, coef=np.zeros(features.width + 1))
-        same = self._loss.constant and rows.size == step.size
+        same = self._loss.constant and self._settings.subsample == 1
         coef = ridge.solve(g, h, mass, same=same)
         features.add_product(coef, step)
         return Learner(self.rounds, "ridge", klass, coef=coef)
@@ -264,7 +282,8 @@ class Machine:
         is_tree, depth = self._draw(number)
         columns = np.arange(self._rows.X.shape[1], dtype=np.int32)
         if self._settings.colsample < 1:
-            columns = self._some(_COLUMNS, number, columns.size, self._settings.colsample)
+            rng = self._rng(_COLUMNS, number)
+            columns = self._some(rng, columns.size, self._settings.colsample)
         found, along, square = [], 0.0, 0.0
         for klass in range(self.ensemble.classes):
             rows, step = self._drawn_rows(number), np.zeros(len(self._rows.y))
@@ -273,15 +292,15 @@ class Machine:
             else:
                 found.append(self._regress(klass, rows, step))
             g, h = self._g[klass], self._h[klass]
-            parts = [slice(k, k + CHUNK) for k in range(0, step.size, CHUNK)]
             sums = self._map(
                 lambda part, raw=self._raw[klass], step=step, g=g, h=h: _advance(
                     raw[part], step[part], self.ensemble.rate, g[part], h[part]
                 ),
-                parts,
+                self._chunks(),
             )
             for one, other in sums:
                 along, square = along + one, square + other
+        along, square = self._shard.total(along, square)
         self.ensemble.learners += found
         if not is_tree:
             self.ridge_gain += square
@@ -290,23 +309,21 @@ class Machine:
         self._advance_validation(number)
         self._evaluate()
 
+    def _chunks(self) -> list[slice]:
+        n = len(self._rows.y)
+        return [slice(k, min(k + CHUNK, n)) for k in range(0, n, CHUNK)]
+
     def _evaluate(self) -> None:
         """The loss of the present predictions, and the gradients of the next round."""
-        n = len(self._rows.y)
+        rows = self._rows
         sums = self._map(
-            lambda start: self._loss.evaluate(
-                self._rows.y,
-                self._rows.w,
-                self._raw,
-                self._g,
-                self._h,
-                start,
-                min(start + CHUNK, n),
+            lambda part: self._loss.evaluate(
+                rows.y, rows.w, self._raw, self._g, self._h, part.start, part.stop
             ),
-            range(0, n, CHUNK),
+            self._chunks(),
         )
-        value, self._size, self._weight, self._square = (
-            float(sum(column)) for column in zip(*sums, strict=True)
+        value, self._size, self._weight, self._square = self._shard.total(
+            *(float(sum(column)) for column in zip(*sums, strict=True))
         )
         self.train_loss.append(value / self._mass)
         if self._validation is not None:
@@ -314,7 +331,8 @@ class Machine:
             found = self._loss.evaluate(
                 rows.y, rows.w, self._raw_validation, *self._scratch, 0, len(rows.y)
             )
-            self.validation_loss.append(found[0] / float(rows.w.sum()))
+            value, mass = self._shard.total(found[0], float(rows.w.sum()))
+            self.validation_loss.append(value / mass)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: the learners and what was measured; the rest follows."""
@@ -338,7 +356,7 @@ class Machine:
     def sample(self) -> NDArray[np.float32] | None:
         """Some encoded rows, at which slopes of ridge rounds are measured."""
         encoder = self.ensemble.encoder
-        return None if encoder is None else encoder(self._rows.X[:SAMPLE])
+        return None if encoder is None else encoder(self._reference.X[:SAMPLE])
 
     def _advance_validation(self, number: int) -> None:
         if self._validation is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,11 +12,10 @@ from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 from numpy.typing import NDArray
 
 from mmxx.tabular.snapboost import _grow
-from mmxx.tabular.snapboost.binning import Binner
+from mmxx.tabular.snapboost.binning import Binner, Map
+from mmxx.tabular.snapboost.shards import Reduce
 
 Array = NDArray[np.float64]
-Map = Callable[..., Iterable[Any]]
-Reduce = Callable[[NDArray[Any]], NDArray[Any]]
 
 NUMBER, RISING, FALLING, CATEGORY = 0, 1, -1, 2
 NODE = np.dtype(
@@ -76,13 +76,14 @@ def quantise(g, h, g_unit, h_unit, out):
 
 @njit(cache=True, nogil=True)
 def _total(gh, rows):
-    """Sums of g and of h and the count over some rows: int64 [3]."""
-    sums = np.zeros(3, np.int64)
+    """Sums of g and of h and the count over some rows, int64 [3]; and whether h is always one."""
+    sums, same = np.zeros(3, np.int64), True
     for row in rows:
         sums[0] += gh[row, 0]
         sums[1] += gh[row, 1]
+        same &= gh[row, 1] == gh[rows[0], 1]
     sums[2] = rows.size
-    return sums
+    return sums, same
 
 
 def unit(total: float) -> float:
@@ -118,8 +119,11 @@ class Grower:
         self.bins, self.binner, self.kinds, self.rules = bins, binner, kinds, rules
         self._threads, self._map, self._allreduce = threads, map, allreduce
         self._spare = np.empty(len(bins), np.int32)
-        self._pool = np.empty((0, len(kinds), _grow.BINS, 3), np.int64)
+        self._pool = self._room(0)
         self._categories = bool((kinds == CATEGORY).any())
+
+    def _room(self, slots: int, cell: int = 3) -> NDArray[np.int64]:
+        return np.empty((slots, len(self.kinds), _grow.BINS, cell), np.int64)
 
     def grow(
         self,
@@ -151,9 +155,11 @@ class Grower:
             ]
         )
         bounds = np.array([-np.inf, np.inf])
-        total = _total(gh, rows)
+        total, same = _total(gh, rows)
         if self._allreduce is not None:
-            total = self._allreduce(total)
+            total, same = self._allreduce(total), False  # others may have another h
+        if self._pool.shape[3] != 3 - same:
+            self._pool = self._room(0, 3 - same)
         if self._allreduce is None and (self._threads == 1 or rows.size <= _TASK_ROWS):
             parts = self._subtree(gh, rows, columns, total, bounds, settings, self._spare, 0)
         else:
@@ -183,7 +189,7 @@ class Grower:
         slots = depth + 2 if rows.size > _grow.SMALL else 0
         if pool is None:
             if len(self._pool) < slots:
-                self._pool = np.empty((slots, *self._pool.shape[1:]), np.int64)
+                self._pool = self._room(slots, self._pool.shape[3])
             pool = self._pool
         room = max(1, min(2 ** (depth + 1) - 1, 2 * rows.size - 1))
         nodes = np.empty((room, 7), np.int32)
@@ -209,14 +215,15 @@ class Grower:
         settings: Array,
     ) -> Any:
         """Split large nodes with all threads, then grow what is below them side by side."""
-        small = max(_TASK_ROWS, rows.size // (4 * self._threads))
+        small = max(_TASK_ROWS, rows.size // (2 * self._threads))
         tasks: list[Any] = []
         top = self._top(
             gh, rows, columns, total, bounds, settings, None, 0,
             0 if self._allreduce else small, tasks,
         )  # fmt: skip
-        done = list(self._map(lambda task: task(), tasks))
-        return self._join(top, done)
+        order = np.argsort([-size for size, _ in tasks], kind="stable")  # long ones first
+        grown = self._map(lambda k: tasks[k][1](), order)
+        return self._join(top, dict(zip(order.tolist(), grown, strict=True)))
 
     def _top(
         self,
@@ -237,15 +244,13 @@ class Grower:
         """
         depth_left = int(settings[_grow.MAX_DEPTH])
         if self._allreduce is None and rows.size <= small:
-            pool = None if depth_left == 0 else np.empty(
-                (depth_left + 2, *self._pool.shape[1:]), np.int64
-            )  # fmt: skip
+            cell = self._pool.shape[3]
+            pool = None if depth_left == 0 else self._room(depth_left + 2, cell)
             spare = self._spare[offset : offset + rows.size]
-            tasks.append(
-                lambda: self._subtree(
-                    gh, rows, columns, total, bounds, settings, spare, offset, pool
-                )
+            task = partial(
+                self._subtree, gh, rows, columns, total, bounds, settings, spare, offset, pool
             )
+            tasks.append((rows.size, task))
             return len(tasks) - 1
         split, left = np.zeros(8, np.int64), np.zeros(_grow.BINS, np.bool_)
         gain = 0.0
@@ -270,7 +275,9 @@ class Grower:
         below[_grow.MAX_DEPTH] -= 1
         parts = rows[:middle], rows[middle:]
         hists: list[Any] = [None, None]
-        if hist is not None and below[_grow.MAX_DEPTH] > 0 and max(map(len, parts)) > small:
+        # a machine without rows here counts with the others
+        large = self._allreduce is not None or max(map(len, parts)) > small
+        if hist is not None and below[_grow.MAX_DEPTH] > 0 and large:
             fewer = int(totals[1][2] < totals[0][2])
             hists[fewer] = self._histogram(gh, parts[fewer], columns)
             hists[1 - fewer] = hist - hists[fewer]
@@ -316,7 +323,7 @@ class Grower:
             rows[:] = np.concatenate([*on_left, *on_right])
         return sum(counts)
 
-    def _join(self, top: Any, done: Sequence[Any]) -> Any:
+    def _join(self, top: Any, done: dict[int, Any]) -> Any:
         """The arrays of a tree from its top and its finished tasks, in depth-first order."""
         if isinstance(top, int):
             return done[top]
@@ -394,19 +401,23 @@ class Forest(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
+def goes_left(node, x, left_sets):
+    """Whether a value falls on the left of a node's split."""
+    if np.isnan(x):
+        return node["missing_left"] != 0
+    if node["left_set"] >= 0:
+        return left_sets[node["left_set"], int(x)]
+    return x <= node["threshold"]
+
+
+@njit(cache=True, nogil=True)
 def _add_trees(X, nodes, roots, left_sets, rate, out):
     for root in roots:
         for row in range(X.shape[0]):
             place = root
             node = nodes[place]
             while node["feature"] >= 0:
-                x = X[row, node["feature"]]
-                if np.isnan(x):
-                    left = node["missing_left"] != 0
-                elif node["left_set"] >= 0:
-                    left = left_sets[node["left_set"], int(x)]
-                else:
-                    left = x <= node["threshold"]
+                left = goes_left(node, X[row, node["feature"]], left_sets)
                 place += 1 if left else node["right"]
                 node = nodes[place]
             out[row] += rate * node["threshold"]
