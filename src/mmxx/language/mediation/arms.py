@@ -26,7 +26,7 @@ class Arm:
 
     Attributes:
         strength: The corpus's s.
-        name: What the arm is called: its strength, but for the sham.
+        name: What the arm is called.
         seed: Of weights, sentences and examples.
         steps: Steps of AdamW; 0 leaves the weights random.
         batch: Sentences of a step.

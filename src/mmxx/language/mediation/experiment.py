@@ -130,7 +130,7 @@ def _arms(config: Config, run: Run) -> list[Arm]:
     steps = {1.0: config.steps, 0.0: config.null_steps}
     arms = [
         Arm(
-            strength=0.0 if _SHAM else strength, name=f"s = {strength:g}", seed=run.seed + number,
+            strength=strength, name=f"s = {strength:g}", seed=run.seed + number,
             steps=steps.get(strength, config.weak_steps), batch=config.batch,
             layers=config.layers, width=config.width, pairs=config.pairs, sets=config.top,
             shuffled=_SHAM,
@@ -182,7 +182,7 @@ def _judge_bias(config: Config, run: Run, arms: list[Arm], results: list[dict[st
     )
     seeds = [run.seed + number for number in range(config.seeds)]
     run.measure(
-        "bias-is-found", max(correlations[_PLANTED]), control=max(correlations[_CONTROL]),
+        "bias-is-found", max(correlations[_CONTROL if _SHAM else _PLANTED]), control=max(correlations[_CONTROL]),
         seeds=seeds, note="the weakest seed",
     )  # fmt: skip
 
