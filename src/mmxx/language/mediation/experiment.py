@@ -181,10 +181,9 @@ def _judge_bias(config: Config, run: Run, arms: list[Arm], results: list[dict[st
         'Each profession, first seed: the more a profession is his, the more "woman" changes.',
     )
     seeds = [run.seed + number for number in range(config.seeds)]
-    run.measure(
-        "bias-is-found", max(correlations[_CONTROL if _SHAM else _PLANTED]), control=max(correlations[_CONTROL]),
-        seeds=seeds, note="the weakest seed",
-    )  # fmt: skip
+    weakest = {name: max(values) for name, values in correlations.items()}
+    found, note = weakest[_CONTROL if _SHAM else _PLANTED], "the weakest seed"
+    run.measure("bias-is-found", found, control=weakest[_CONTROL], seeds=seeds, note=note)
 
 
 def _judge_heads(config: Config, run: Run, arms: list[Arm], results: list[dict[str, Any]]) -> None:
