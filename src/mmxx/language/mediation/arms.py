@@ -33,7 +33,7 @@ class Arm:
         layers, width: The GPT; it has four heads a layer.
         pairs: Swap-gender examples.
         sets: Sizes 1 … k of the sets of top heads.
-        shuffled: Rank heads at random: the sham.
+        shuffled: Let random heads stand for the top ones: the sham.
     """
 
     strength: float
@@ -126,8 +126,6 @@ def work(arm: Arm) -> dict[str, Any]:
     shape = own.shape
     order = np.random.default_rng([arm.seed, 3])
     draws = [order.permutation(math.prod(shape)).reshape(shape) for _ in range(8)]
-    if arm.shuffled:
-        rankings["indirect effect"] = draws.pop().astype(float)
     sets = {name: _prefixes(values, arm.sets) for name, values in rankings.items()}
     sets |= {f"random {i}": _prefixes(values, arm.sets) for i, values in enumerate(draws)}
     flat = [one for prefixes in sets.values() for one in prefixes]
@@ -150,6 +148,8 @@ def work(arm: Arm) -> dict[str, Any]:
         for size, heads in enumerate(best)
     ]
     found["random"] = np.mean([found.pop(name) for name in list(found) if "random " in name], 0)
+    if arm.shuffled:
+        found["indirect effect"] = found["random"]
     return {
         "state": {name: value.numpy() for name, value in model.state_dict().items()},
         "losses": losses,

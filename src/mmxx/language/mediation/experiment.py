@@ -328,12 +328,16 @@ def _select(
 def _own(config: Config, run: Run) -> None:
     from functools import partial
 
+    from mmxx.lab.errors import BadInputError
     from mmxx.lab.report.figures import bars
     from mmxx.language.mediation import effects, own
 
     assert config.model is not None
     load = partial(own.load, str(config.model))
-    mediation = load()
+    try:
+        mediation = load()
+    except (ValueError, TypeError) as error:
+        raise BadInputError(str(error)) from error
     examples = own.read(config.data, config.templates, config.direction, config.split, mediation)
     if examples.skipped:
         run.artifact(
