@@ -175,7 +175,7 @@ def _merged(items: list[Study], finds: list[Find]) -> tuple[list[Study], list[Fi
     from mmxx.discovery.automl_zero import studies
 
     begins = [n for n, item in enumerate(items) if item.restarts.start == 0]
-    ends = [*begins[1:], len(items)]
+    ends = [*begins, len(items)][1:]
     merged = [studies.merge(finds[a:b]) for a, b in zip(begins, ends, strict=True)]
     return [items[n] for n in begins], merged
 
