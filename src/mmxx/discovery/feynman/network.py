@@ -140,7 +140,7 @@ def train(
         value.backward()
         return value
 
-    first = (steps + 1) // 2
+    first, step = (steps + 1) // 2, 0
     adam = torch.optim.Adam(net.parameters(), lr=lr)
     for step in range(first):
         for group in adam.param_groups:
