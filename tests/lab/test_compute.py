@@ -217,6 +217,31 @@ def _is_alive(process: int) -> bool:
     return state != "Z"
 
 
+def test_kept_workers_are_used_again_and_replaced_when_one_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute, "cores", lambda: 1)
+    kept = compute.Workers()
+    try:
+        first = map_items(tasks.process_number, [2, 2], kept=kept)
+        assert map_items(tasks.process_number, [2], kept=kept) == first[:1]
+        items = [(str(tmp_path / "died"), "kill", 3)]
+        assert map_items(tasks.die_once, items, kept=kept) == [9]
+        assert map_items(tasks.process_number, [2], kept=kept) != first[:1]
+    finally:
+        kept.close()
+
+
+def test_after_an_error_no_worker_is_kept() -> None:
+    kept = compute.Workers()
+    (first,) = map_items(tasks.process_number, [2], kept=kept)
+    with pytest.raises(tasks.OwnError):
+        map_items(tasks.refuse, [2], kept=kept)
+    assert multiprocessing.active_children() == []
+    assert map_items(tasks.process_number, [2], kept=kept) != [first]
+    kept.close()
+
+
 # -- cores -------------------------------------------------------------------------------------
 
 
@@ -235,7 +260,7 @@ def test_there_are_as_many_workers_as_cores_and_no_more_than_items(
 ) -> None:
     asked: list[int] = []
 
-    def note(fn: Any, items: Any, workers: int, progress: Any) -> list[Any]:
+    def note(fn: Any, items: Any, workers: int, *more: Any) -> list[Any]:
         asked.append(workers)
         return []
 
@@ -367,6 +392,15 @@ def test_a_cluster_of_the_user_s_is_joined(ray: Ray, monkeypatch: pytest.MonkeyP
     assert map_items(abs, [-1, 2], backend="ray") == [1, 2]
     assert ray.started is not None
     assert not {"num_cpus", "_node_ip_address", "_temp_dir"} & set(ray.started)
+    assert ray.ended == 1
+
+
+def test_a_session_of_ray_is_kept_too(ray: Ray, expected: list[Any]) -> None:
+    kept = compute.Workers()
+    for _ in range(2):
+        assert same(map_items(tasks.draw, ITEMS, backend="ray", kept=kept), expected)
+    assert ray.running
+    kept.close()
     assert ray.ended == 1
 
 

@@ -259,6 +259,12 @@ def test_marks_stand_where_the_figures_say(plain_run: Path) -> None:
     assert styles["zone"] == "left:44.44%;width:55.56%"
 
 
+def test_the_ends_of_a_short_line_differ(plain_run: Path) -> None:
+    bare = {"baseline": None, "control": None, "paper": None}
+    _judge(plain_run, measured=1.617, bar={"op": "<=", "value": 1.61804}, **bare)
+    assert "1.6168 1.6182" in page_of(plain_run).text
+
+
 @pytest.mark.parametrize(
     ("values", "marks"),
     [

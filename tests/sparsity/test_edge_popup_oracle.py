@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from mmxx.sparsity._common import _score_gradient_plain, score_gradient
 from mmxx.sparsity.edge_popup import EdgePopup
-from mmxx.sparsity.edge_popup.through import _score_gradient_plain, score_gradient
 
 
 def generator(seed=0):

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -44,6 +44,40 @@ def cores() -> int:
     return available or 1
 
 
+class Workers:
+    """What the maps of one run share until `close`: worker processes, or a session of Ray.
+
+    A worker takes seconds to start and to import what its tasks need, and a run may map a hundred
+    times.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        self._session = ExitStack()
+
+    def pool(self, workers: int) -> ProcessPoolExecutor:
+        """The processes; they are started when there is work for them."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(list(sys.path),),
+            )
+        return self._pool
+
+    def join(self, ray: Any, workers: int) -> None:
+        """Join or start a cluster, unless that is done."""
+        self._session.enter_context(_ray_session(ray, workers))
+
+    def close(self) -> None:
+        """End the processes at once, and leave the cluster."""
+        if self._pool is not None:
+            _end(self._pool)
+            self._pool = None
+        self._session.close()
+
+
 def map_items(
     fn: Callable[[Item], Result],
     items: Iterable[Item],
@@ -51,6 +85,7 @@ def map_items(
     backend: str = "process",
     workers: int | None = None,
     progress: Progress | None = None,
+    kept: Workers | None = None,
 ) -> list[Result]:
     """``[fn(item) for item in items]``, in the order of the items.
 
@@ -60,6 +95,8 @@ def map_items(
         backend: "serial", "process" (spawned) or "ray".
         workers: Processes at a time; by default one a core, and no more than there are items.
         progress: Called with (finished, total) after each item.
+        kept: Workers to use and to leave running, as many as there are cores; by default they
+            are started and ended here.
 
     Raises:
         BadInputError: The backend is unknown.
@@ -73,9 +110,14 @@ def map_items(
     report = progress or (lambda finished, total: None)
     if backend == "serial":
         return list(_serial(fn, todo, report))
-    if backend == "process":
-        return _in_processes(fn, todo, workers, report)
-    return _on_ray(fn, todo, workers, report)
+    map_with = _in_processes if backend == "process" else _on_ray
+    if kept is not None:
+        return map_with(fn, todo, cores(), report, kept)
+    own = Workers()
+    try:
+        return map_with(fn, todo, workers, report, own)
+    finally:
+        own.close()
 
 
 def _serial(
@@ -148,7 +190,11 @@ def _run_one(fn: Callable[[Item], Result], item: Item) -> Result:
 
 
 def _in_processes(
-    fn: Callable[[Item], Result], items: Sequence[Item], workers: int, progress: Progress
+    fn: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    progress: Progress,
+    kept: Workers,
 ) -> list[Result]:
     results: dict[int, Result] = {}
     for _ in range(_POOLS):
@@ -156,20 +202,15 @@ def _in_processes(
         if not missing:
             break
         with _environment(_WORKER):
-            pool = ProcessPoolExecutor(
-                min(workers, len(missing)),
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(list(sys.path),),
-            )
             try:
+                pool = kept.pool(workers)
                 futures = {pool.submit(_run_one, fn, items[i]): i for i in missing}
                 _collect(futures, results, progress, len(items))
-                pool.shutdown()
             except BrokenProcessPool:
-                continue  # a worker died: the rest in a new pool
-            finally:
-                _end(pool)
+                kept.close()  # a worker died: the rest in a new pool
+            except BaseException:
+                kept.close()  # nothing that was begun goes on
+                raise
     if len(results) < len(items):
         lost = [index for index in range(len(items)) if index not in results]
         raise CrashedError(
@@ -210,7 +251,11 @@ def _end(pool: ProcessPoolExecutor) -> None:
 
 
 def _on_ray(
-    fn: Callable[[Item], Result], items: Sequence[Item], workers: int, progress: Progress
+    fn: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    progress: Progress,
+    kept: Workers,
 ) -> list[Result]:
     try:
         ray: Any = importlib.import_module("ray")
@@ -218,24 +263,24 @@ def _on_ray(
         raise MissingExtraError(
             "the backend 'ray' needs Ray. Install it with: pip install 'mmxx[cluster]'"
         ) from error
-    with _ray_session(ray, workers):
-        task = ray.remote(_run_one).options(num_cpus=1, max_retries=_POOLS - 1)
-        references = [task.remote(fn, item) for item in items]
-        places = {reference: index for index, reference in enumerate(references)}
-        results: dict[int, Result] = {}
-        waiting = references
-        while waiting:
-            finished, waiting = ray.wait(waiting, num_returns=1)
-            for reference in finished:
-                try:
-                    results[places[reference]] = ray.get(reference)
-                except ray.exceptions.RayTaskError as error:
-                    raise error.as_instanceof_cause() from None
-                except ray.exceptions.RayError as error:
-                    raise CrashedError(
-                        f"Ray lost item {places[reference]} for good: {error}"
-                    ) from error
-            progress(len(results), len(items))
+    kept.join(ray, workers)
+    task = ray.remote(_run_one).options(num_cpus=1, max_retries=_POOLS - 1)
+    references = [task.remote(fn, item) for item in items]
+    places = {reference: index for index, reference in enumerate(references)}
+    results: dict[int, Result] = {}
+    waiting = references
+    while waiting:
+        finished, waiting = ray.wait(waiting, num_returns=1)
+        for reference in finished:
+            try:
+                results[places[reference]] = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise error.as_instanceof_cause() from None
+            except ray.exceptions.RayError as error:
+                raise CrashedError(
+                    f"Ray lost item {places[reference]} for good: {error}"
+                ) from error
+        progress(len(results), len(items))
     return [results[index] for index in range(len(items))]
 
 

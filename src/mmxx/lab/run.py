@@ -117,6 +117,7 @@ class Run:
         self.writes = team is None or team.rank == 0
         self._team = team
         self._lock = folder.lock(path) if self.writes else None
+        self._workers = compute.Workers()
         self._began = time.monotonic()
         self._seconds_before = float(record.get("seconds") or 0.0)
         self._metrics = MetricsWriter(path / "metrics.jsonl")
@@ -314,7 +315,8 @@ class Run:
         """``[fn(item) for item in items]`` on the backend that ``--backend`` names.
 
         ``fn`` stands at the top of a module; whatever it draws comes from a seed inside its
-        item. All backends and numbers of workers give the same bits.
+        item. All backends and numbers of workers give the same bits. The workers of one map
+        stay for the next.
         """
         label = self._scope or getattr(fn, "__name__", "map").strip("_")
         return compute.map_items(
@@ -322,6 +324,7 @@ class Run:
             items,
             backend=self.options.backend,
             progress=lambda done, total: self.progress(label, done, total),
+            kept=self._workers,
         )
 
     def _on_rank_0(self, fn: Callable[[], T]) -> T:
@@ -648,6 +651,7 @@ class Run:
 
     def close(self) -> None:
         """Let go of the folder, and of the other processes."""
+        self._workers.close()
         self._metrics.close()
         if self._team is not None:
             self._team.close()

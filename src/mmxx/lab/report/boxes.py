@@ -153,13 +153,14 @@ def _strip(
         return round(100 * (value - left) / (right - left), 2)
 
     start, end = (left if low is None else low), (right if high is None else high)
+    digits = max(3, 1 + math.floor(math.log10(max(abs(left), abs(right)) / step)))
     return {
         "start": place(start),
         "length": round(place(end) - place(start), 2),
         "bars": [place(bar) for bar in bars],
         "marks": {name: place(value) for name, value in near.items()},
         "ours": place(ours),
-        "ends": (number(left, 3), number(right, 3)),
+        "ends": (number(left, digits), number(right, digits)),
     }
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mmxx.kernels.select import keep_largest, keep_where_largest
-from mmxx.sparsity.edge_popup.through import Sampled, Through
+from mmxx.sparsity._common import Through
+from mmxx.sparsity.edge_popup.sampled import Sampled
 
 RULES = ("drop", "flip", "stochastic")
 

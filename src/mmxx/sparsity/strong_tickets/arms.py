@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmxx.sparsity.strong_tickets.construct import Map
 from mmxx.sparsity.strong_tickets.network import RandomNet
+from mmxx.sparsity.strong_tickets.redundant import popped
 from mmxx.sparsity.strong_tickets.subset import covering_counts
 from mmxx.sparsity.strong_tickets.ticket import GoldenTicket, StrongTicket, Ticket
 
@@ -213,8 +214,9 @@ def enough(covered: np.ndarray, share: float) -> float:
 
 
 def work(item: dict[str, Any]) -> Any:
-    """Either of the two tasks: `cover` for items of random numbers, `approximate` for networks."""
-    return cover(item) if item["kind"] == "cover" else approximate(item)
+    """Any of the tasks: `cover` for random numbers, `popped` for scores, else `approximate`."""
+    task = {"cover": cover, "popped": popped}.get(item["kind"], approximate)
+    return task(item)
 
 
 def log_law(eps: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:

@@ -171,7 +171,8 @@ CARD = Card(
     experiment="mmxx.sparsity.strong_tickets.experiment:run",
     extra="torch",
     departs=(
-        "The second experiment, edge-popup on redundant against wide networks, is left out.",
+        "The second experiment, edge-popup on redundant against wide networks, has no bar: the "
+        "full tier shows it as it comes out, on digits.",
         "Subsets are found by meeting in the middle, exactly or to a tolerance, not by an integer "
         "programme. The search for a weight goes on until its error is a thousandth of "
         "$\\epsilon$: at $\\epsilon$ itself the errors add up, and networks lose their accuracy.",

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,6 +55,10 @@ class Config:
     """Golden bins of the lemma's trials."""
     trials: int = 20_000
     """Trials of the lemma."""
+    copies: int = 0
+    """Random weights for each, where scores choose in redundant networks; 0 leaves these out."""
+    shares: tuple[float, ...] = (0.05, 0.1, 0.3, 0.5, 0.7, 0.9)
+    """Shares of the weights that scores choose."""
     model: Path | None = None
     """Your network: a safetensors file of linear layers; needs data."""
     data: Path | None = None
@@ -65,12 +70,16 @@ class Config:
             if not parts:
                 raise ValueError(f"{name} must name one or more, got none")
             for part in parts:
-                if type(part) in (int, float) and not part > 0:
+                if type(part) in (int, float) and not part > 0 and name != "copies":
                     raise ValueError(f"{name} must be above 0, got {value}")
         if self.numbers > 28:
             raise ValueError(f"numbers must be 28 at most, for memory, got {self.numbers}")
         if len(self.tolerances) < 3:
             raise ValueError(f"tolerances must be three or more, got {self.tolerances}")
+        if self.copies < 0:
+            raise ValueError(f"copies must be 0 or more, got {self.copies}")
+        if max(self.shares) > 1:
+            raise ValueError(f"shares must be 1 at most, got {self.shares}")
         if max(self.stops) > 1:
             raise ValueError(f"stops must be 1 at most, in eps, got {self.stops}")
         if self.model is not None and self.data is None:
@@ -79,11 +88,11 @@ class Config:
 
 TINY = Config(
     hidden=4, width=2, epochs=1, seeds=1, tolerances=(0.4, 0.3, 0.2), numbers=8, sets=8, bins=4,
-    trials=50,
+    trials=50, copies=2, shares=(0.5,),
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
-    hidden=500, width=12, epochs=30, numbers=24, trials=1_000_000,
+    hidden=500, width=12, epochs=30, numbers=24, trials=1_000_000, copies=5,
     tolerances=(0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005),
 )  # fmt: skip
 
@@ -96,9 +105,13 @@ def run(config: Config, run: Run) -> None:
 
     if config.data is None:
         networks, counting = _network_items(config, run), _counting_items(config, run)
-        results = run.once("tasks", run.map, arms.work, [*networks, *counting])
-        _compare(config, run, networks, results[: len(networks)])
-        _count_numbers(config, run, np.concatenate(results[len(networks) :]))
+        popping = _popping_items(config, run, networks[0])
+        results = run.once("tasks", run.map, arms.work, [*networks, *popping, *counting])
+        found = iter(results)
+        _compare(config, run, networks, list(islice(found, len(networks))))
+        if popping:
+            _show_redundant(config, run, popping, list(islice(found, len(popping))))
+        _count_numbers(config, run, np.concatenate(list(found)))
         worst = run.once("lemma", _worst_left, config.bins, config.trials, run.rng("lemma"))
         run.measure("golden-lemma", worst)
         return
@@ -237,6 +250,57 @@ def _draw_outputs(expected: Any, ticket: Any, control: Any) -> Figure:
         frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), markerscale=2
     )
     return figure
+
+
+# -- scores in redundant networks --------------------------------------------------------------
+
+
+def _popping_items(config: Config, run: Run, common: dict[str, Any]) -> list[dict[str, Any]]:
+    """Edge-popup in redundant and in wide networks, for each share and seed."""
+    if not config.copies:
+        return []
+    same = {name: common[name] for name in ("train", "test", "hidden", "epochs")}
+    return [
+        same | {"kind": "popped", "arm": arm, "copies": config.copies, "share": share, "seed": seed}
+        for arm in ("redundant", "rectified", "wide")
+        for share in config.shares
+        for seed in range(run.seed, run.seed + config.seeds)
+    ]
+
+
+def _show_redundant(
+    config: Config, run: Run, items: list[dict[str, Any]], results: list[dict[str, Any]]
+) -> None:
+    """The paper's second experiment: as it comes out, without a bar."""
+    import numpy as np
+
+    from mmxx.lab.report import figures
+
+    right = np.array([result["right"] for result in results])
+    mean = right.reshape(3, len(config.shares), config.seeds).mean(2)
+    weights = [results[place]["weights"] for place in range(0, len(results), len(results) // 3)]
+    names = ("redundant", "redundant, with ReLU", "wide")
+    rows = [
+        {"network": name, "weights": count}
+        | {f"{share:g}": float(value) for share, value in zip(config.shares, line, strict=True)}
+        for name, count, line in zip(names, weights, mean.round(2), strict=True)
+    ]
+    caption = (
+        f"Per cent right where scores choose a share of random weights, {config.copies} for each "
+        f"of a network of {config.hidden} hidden units; mean of {config.seeds} seeds."
+    )
+    run.table("redundant", rows, caption)
+    lines = {name: (config.shares, line) for name, line in zip(names, mean, strict=True)}
+    figure = figures.curves(lines, xlabel="share that is used", ylabel="right, %")
+    run.figure("redundant", figure, "Edge-popup in redundant networks, and in as large wide ones.")
+    ahead = mean[0] - mean[2]
+    best, worst = int(ahead.argmax()), int(ahead.argmin())
+    ends = mean[0].max() - mean[2].max()
+    run.note(
+        f"Redundant networks beside wide ones, without a bar: {ahead[best]:+.2f} points where "
+        f"{config.shares[best]:g} of the weights are used, {ahead[worst]:+.2f} where "
+        f"{config.shares[worst]:g} are; each at its best share {ends:+.2f}."
+    )
 
 
 # -- the two lemmas ----------------------------------------------------------------------------

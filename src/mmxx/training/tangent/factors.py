@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mmxx.training.tangent.functional import Params, check_output
-from mmxx.training.tangent.layers import Factor, Wanted, gradient, merged, rule_of
+from mmxx.training.tangent.layers import Factor, Wanted, distance, merged, rule_of
 
 
 @torch.enable_grad()
@@ -103,12 +103,13 @@ def _check_factors(f: Tensor, live: Params, factors: list[Factor]) -> None:
     weights = torch.randn(f.shape, generator=generator).to(f)
     found = torch.autograd.grad((weights * f).sum(), list(live.values()), materialize_grads=True)
     true = dict(zip(live, found, strict=True))
-    total = math.sqrt(sum(float(part.square().sum()) for part in true.values()))
+    norms = {name: float(part.norm()) for name, part in true.items()}
+    total = math.hypot(*norms.values())
     tolerance = math.sqrt(torch.finfo(f.dtype).eps)
     for factor in factors:
-        expected = torch.cat([true[name].flatten() for name in factor.names])
-        error = float((gradient(factor, weights) - expected).norm())
-        if error > tolerance * max(float(expected.norm()), 1e-3 * total):
+        error = distance(factor, weights, [true[name] for name in factor.names])
+        size = math.hypot(*(norms[name] for name in factor.names))
+        if error > tolerance * max(size, 1e-3 * total):
             raise RuntimeError(
                 f"the derivatives by {', '.join(factor.names)} are not those of its layer alone: "
                 "it is used outside of it, the samples of a batch depend on one another, or the "

@@ -7,6 +7,7 @@ another sample needs the two small factors only: nothing of the size of the weig
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -202,25 +203,31 @@ def merged(factors: Sequence[Factor]) -> Factor:
 # -- what factors are for ----------------------------------------------------------------------
 
 
-def gradient(factor: Factor, weights: Tensor) -> Tensor:
-    """The gradient of ``(weights * outputs).sum()``, flat, in the order of the names.
+def distance(factor: Factor, weights: Tensor, gradients: Sequence[Tensor]) -> float:
+    """How far a factor's gradient of ``(weights * outputs).sum()`` is from that of its parameters.
 
     Args:
         factor: Of one layer.
         weights: [N, C].
+        gradients: Of the parameters that the factor names, in their order.
     """
     match factor:
         case Dense(_, jacobian):
-            return torch.einsum("nc,ncp->p", weights, jacobian)
+            found = torch.einsum("nc,ncp->p", weights, jacobian)
+            parts = found.split([part.numel() for part in gradients])
+            left = [part.flatten() - own for part, own in zip(gradients, parts, strict=True)]
         case Tokens(_, tokens, rows, deltas):
             mixed = torch.einsum("nc,ncto->nto", weights, deltas)
             table = mixed.new_zeros(rows + 1, mixed.shape[-1])  # the last row takes the -1
             table.index_add_(0, tokens.flatten() % (rows + 1), mixed.flatten(0, 1))
-            return table[:rows].flatten()
+            left = [gradients[0] - table[:rows]]
         case Outer(_, inputs, deltas, weight, bias):
             mixed = torch.einsum("nc,ncto->nto", weights, deltas).flatten(0, 1)
-            parts = [weight * (mixed.T @ inputs.flatten(0, 1)).flatten()] if weight else []
-            return torch.cat([*parts, *([bias * mixed.sum(0)] if bias else [])])
+            left = [gradients[-1] - bias * mixed.sum(0)] if bias else []
+            if weight:  # in one pass over what is as large as the layer
+                of_weight = gradients[0].reshape(mixed.shape[1], -1)
+                left.append(torch.addmm(of_weight, mixed.T, inputs.flatten(0, 1), alpha=-weight))
+    return math.sqrt(sum(float(part.norm()) ** 2 for part in left))
 
 
 def add_full(kernel: Tensor, one: Factor, other: Factor) -> None:

@@ -1,0 +1,5 @@
+"""GPT-3: a language model that learns tasks from its context."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
