@@ -312,9 +312,8 @@ def work_digits(item: Digits) -> dict[str, Any]:
     final = make(held_out, item.projections, item.seed + 2)
     names = ("evolved", "network", "linear")
     scores = evaluate([best, NEURAL_NET, LINEAR], final, random_state=item.seed).mean(1)
-    machines = [
-        SVC(C=10, random_state=0).fit(task.X, task.y).score(task.X_valid, task.y_valid) for task in final
-    ]  # how much there is to gain
+    machine = SVC(C=10, random_state=0)  # how much there is to gain
+    machines = [machine.fit(t.X, t.y).score(t.X_valid, t.y_valid) for t in final]
     return {
         "accuracy": dict(zip(names, scores.tolist(), strict=True))
         | {"support vector machine": float(np.mean(machines))},
