@@ -286,3 +286,13 @@ def _in_order(name: str) -> list[Any]:
     """Sorts 2 before 10."""
     parts = re.findall(r"\d+|\D+", name)
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def check_size(target: nn.Sequential, x: Tensor) -> None:
+    """Raises ValueError where a network cannot take pictures [N, C, H, W] for their size."""
+    inputs, values = target[1].in_features, x[0].numel()
+    if inputs != values:
+        raise ValueError(
+            f"model: its first layer takes {inputs} values, a picture has {values} "
+            f"({' × '.join(map(str, x.shape[1:]))})"
+        )

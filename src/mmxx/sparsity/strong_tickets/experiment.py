@@ -102,6 +102,7 @@ def run(config: Config, run: Run) -> None:
     import numpy as np
 
     from mmxx.sparsity.strong_tickets import arms
+    from mmxx.sparsity.strong_tickets.golden import worst_left
 
     if config.data is None:
         networks, counting = _network_items(config, run), _counting_items(config, run)
@@ -110,9 +111,9 @@ def run(config: Config, run: Run) -> None:
         found = iter(results)
         _compare(config, run, networks, list(islice(found, len(networks))))
         if popping:
-            _show_redundant(config, run, popping, list(islice(found, len(popping))))
+            _show_redundant(config, run, list(islice(found, len(popping))))
         _count_numbers(config, run, np.concatenate(list(found)))
-        worst = run.once("lemma", _worst_left, config.bins, config.trials, run.rng("lemma"))
+        worst = run.once("lemma", worst_left, config.bins, config.trials, run.rng("lemma"))
         run.measure("golden-lemma", worst)
         return
     from mmxx.sparsity.strong_tickets.card import CARD
@@ -257,50 +258,26 @@ def _draw_outputs(expected: Any, ticket: Any, control: Any) -> Figure:
 
 def _popping_items(config: Config, run: Run, common: dict[str, Any]) -> list[dict[str, Any]]:
     """Edge-popup in redundant and in wide networks, for each share and seed."""
-    if not config.copies:
-        return []
-    same = {name: common[name] for name in ("train", "test", "hidden", "epochs")}
-    return [
-        same | {"kind": "popped", "arm": arm, "copies": config.copies, "share": share, "seed": seed}
-        for arm in ("redundant", "rectified", "wide")
-        for share in config.shares
-        for seed in range(run.seed, run.seed + config.seeds)
-    ]
+    from mmxx.sparsity.strong_tickets.redundant import items_of
+
+    seeds = range(run.seed, run.seed + config.seeds)
+    return items_of(common, config.copies, config.shares, seeds) if config.copies else []
 
 
-def _show_redundant(
-    config: Config, run: Run, items: list[dict[str, Any]], results: list[dict[str, Any]]
-) -> None:
+def _show_redundant(config: Config, run: Run, results: list[dict[str, Any]]) -> None:
     """The paper's second experiment: as it comes out, without a bar."""
-    import numpy as np
-
     from mmxx.lab.report import figures
+    from mmxx.sparsity.strong_tickets.redundant import found_in
 
-    right = np.array([result["right"] for result in results])
-    mean = right.reshape(3, len(config.shares), config.seeds).mean(2)
-    weights = [results[place]["weights"] for place in range(0, len(results), len(results) // 3)]
-    names = ("redundant", "redundant, with ReLU", "wide")
-    rows = [
-        {"network": name, "weights": count}
-        | {f"{share:g}": float(value) for share, value in zip(config.shares, line, strict=True)}
-        for name, count, line in zip(names, weights, mean.round(2), strict=True)
-    ]
+    rows, lines, note = found_in(results, config.shares)
     caption = (
         f"Per cent right where scores choose a share of random weights, {config.copies} for each "
         f"of a network of {config.hidden} hidden units; mean of {config.seeds} seeds."
     )
     run.table("redundant", rows, caption)
-    lines = {name: (config.shares, line) for name, line in zip(names, mean, strict=True)}
     figure = figures.curves(lines, xlabel="share that is used", ylabel="right, %")
     run.figure("redundant", figure, "Edge-popup in redundant networks, and in as large wide ones.")
-    ahead = mean[0] - mean[2]
-    best, worst = int(ahead.argmax()), int(ahead.argmin())
-    ends = mean[0].max() - mean[2].max()
-    run.note(
-        f"Redundant networks beside wide ones, without a bar: {ahead[best]:+.2f} points where "
-        f"{config.shares[best]:g} of the weights are used, {ahead[worst]:+.2f} where "
-        f"{config.shares[worst]:g} are; each at its best share {ends:+.2f}."
-    )
+    run.note(note)
 
 
 # -- the two lemmas ----------------------------------------------------------------------------
@@ -357,20 +334,6 @@ def _count_numbers(config: Config, run: Run, counts: np.ndarray) -> None:
     run.figure("law", figure, "The numbers needed grow with the logarithm of the precision.")
 
 
-def _worst_left(bins: int, trials: int, rng: np.random.Generator) -> float:
-    """The most that is left of a target, in γ^k, one random number being in each bin."""
-    from mmxx.sparsity.strong_tickets import golden
-
-    worst, borders = 0.0, golden.golden_borders(bins)
-    while trials > 0:
-        count = min(trials, 20_000)
-        trials -= count
-        numbers = borders[1:] + (borders[:-1] - borders[1:]) * (1 - rng.random((count, bins)))
-        _, left = golden.golden_decomposition(rng.random(count), numbers, bins)
-        worst = max(worst, float(left.max() / borders[-1]))
-    return worst
-
-
 # -- a network and pictures of one's own -------------------------------------------------------
 
 
@@ -387,7 +350,7 @@ def _own(config: Config, run: Run) -> None:
             hashlib.sha256(config.model.read_bytes()).hexdigest() if config.model.is_file() else ""
         )
         target = arms.read_model(config.model)
-        _check_size(target, data.x)
+        arms.check_size(target, data.x)
         reason = "" if digest == _AUTHORS else "another network than the authors'"
     else:
         target, data = _trained(config, run, data)
@@ -415,15 +378,6 @@ def _own(config: Config, run: Run) -> None:
     run.table(
         "stops", stops, "Where the search for a weight ends, and what becomes of the network."
     )
-
-
-def _check_size(target: nn.Sequential, x: Tensor) -> None:
-    inputs, values = target[1].in_features, x[0].numel()
-    if inputs != values:
-        raise ValueError(
-            f"model: its first layer takes {inputs} values, a picture has {values} "
-            f"({' × '.join(map(str, x.shape[1:]))})"
-        )
 
 
 def _trained(config: Config, run: Run, data: Split) -> tuple[nn.Sequential, Split]:

@@ -101,3 +101,21 @@ def solve(
     rows, places = np.nonzero(chosen >= 0)
     mask[rows, chosen[rows, places]] = True
     return mask, errors
+
+
+def worst_left(bins: int, trials: int, rng: np.random.Generator) -> float:
+    r"""The most that the decomposition leaves of a target, in $\gamma^k$, over random trials.
+
+    Args:
+        bins: k; in each trial there is one random number in each bin.
+        trials: Targets, uniform on [0, 1].
+        rng: Draws numbers and targets.
+    """
+    worst, borders = 0.0, golden_borders(bins)
+    while trials > 0:
+        count = min(trials, 20_000)
+        trials -= count
+        numbers = borders[1:] + (borders[:-1] - borders[1:]) * (1 - rng.random((count, bins)))
+        _, left = golden_decomposition(rng.random(count), numbers, bins)
+        worst = max(worst, float(left.max() / borders[-1]))
+    return worst

@@ -8,9 +8,11 @@ authors compare with and without ReLU in that layer. A wide network has as many 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -151,3 +153,42 @@ def popped(item: dict[str, Any]) -> dict[str, Any]:
     with torch.no_grad():
         right = (net(test.x).argmax(1) == test.y).double().mean()
     return {"right": 100 * float(right), "weights": weights_of(net)}
+
+
+_NAMES = {"redundant": "redundant", "rectified": "redundant, with ReLU", "wide": "wide"}
+
+
+def items_of(
+    common: dict[str, Any], copies: int, shares: Sequence[float], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Tasks for `popped`: every arm, share and seed; ``common`` has train, test, hidden, epochs."""
+    same = {name: common[name] for name in ("train", "test", "hidden", "epochs")}
+    return [
+        same | {"kind": "popped", "arm": arm, "copies": copies, "share": share, "seed": seed}
+        for arm in _NAMES
+        for share in shares
+        for seed in seeds
+    ]
+
+
+def found_in(
+    results: Sequence[dict[str, Any]], shares: Sequence[float]
+) -> tuple[list[dict[str, Any]], dict[str, tuple[Sequence[float], np.ndarray]], str]:
+    """What came of the tasks of `items_of`: rows of a table, curves over the shares, a sentence."""
+    right = np.array([result["right"] for result in results]).reshape(len(_NAMES), len(shares), -1)
+    mean = right.mean(2)
+    weights = [result["weights"] for result in results[:: len(results) // len(_NAMES)]]
+    rows = [
+        {"network": name, "weights": count}
+        | {f"{share:g}": float(value) for share, value in zip(shares, line, strict=True)}
+        for name, count, line in zip(_NAMES.values(), weights, mean.round(2), strict=True)
+    ]
+    curves = {name: (shares, line) for name, line in zip(_NAMES.values(), mean, strict=True)}
+    ahead = mean[0] - mean[2]
+    best, worst = int(ahead.argmax()), int(ahead.argmin())
+    note = (
+        f"Redundant networks beside wide ones, without a bar: {ahead[best]:+.2f} points where "
+        f"{shares[best]:g} of the weights are used, {ahead[worst]:+.2f} where {shares[worst]:g} "
+        f"are; each at its best share {mean[0].max() - mean[2].max():+.2f}."
+    )
+    return rows, curves, note
