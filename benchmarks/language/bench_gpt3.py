@@ -261,7 +261,7 @@ def gpu() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a table for each part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--compiled", action="store_true", help="compile our model too: a minute")
     parser.add_argument("--peer", type=Path, help="a checkout of nanoGPT")

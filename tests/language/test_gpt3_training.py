@@ -104,9 +104,9 @@ def test_schedules_that_do_not_fit_are_refused(changes, message):
 def test_accumulating_gives_what_one_batch_gives():
     whole, parts, uneven = model(), model(), model()
     for net, size in ((whole, 8), (parts, 1), (uneven, 3)):
-        list(train(net, Text(), micro_batch=size, rows_multiple=1, eps=1e-4, **SETTINGS))
-    assert distance(whole, parts) < 1e-12
-    assert distance(whole, uneven) < 1e-12
+        list(train(net, Text(), micro_batch=size, rows_multiple=1, eps=1e-6, **SETTINGS))
+    assert distance(whole, parts) < 1e-10
+    assert distance(whole, uneven) < 1e-10
     assert distance(whole, model()) > 1e-3
 
 
@@ -128,7 +128,7 @@ def test_a_step_is_adamw_with_a_clipped_gradient():
         assert step.loss == pytest.approx(loss.item(), abs=1e-12)
         assert step.grad_norm == pytest.approx(norm.item())
         assert step.tokens == 48 * (number + 1)
-    assert distance(net, reference) < 1e-12
+    assert distance(net, reference) < 1e-10
 
 
 def test_only_matrices_and_embeddings_decay():
