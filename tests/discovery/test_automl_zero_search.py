@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -25,6 +26,7 @@ from mmxx.discovery.automl_zero import (
     nn_teacher_tasks,
 )
 from mmxx.discovery.automl_zero import _births as births
+from mmxx.discovery.automl_zero._cache import look_up, make_cache, store, value_at
 from mmxx.discovery.automl_zero.program import unpack
 from mmxx.discovery.automl_zero.results import MUTATIONS, SearchState
 from mmxx.discovery.automl_zero.search import RegularizedEvolution as Search
@@ -184,6 +186,45 @@ def test_the_cache_forgets() -> None:
     search = RandomSearch(space, fec=FEC(forget_every=10))
     stats = search.run(tasks, max_programs=100, random_state=0).stats
     assert stats["fec_hits"] == 100 - 10  # one in ten is evaluated anew
+
+
+@pytest.mark.parametrize("size", [1, 2, 13])
+def test_an_exact_cache_drops_the_longest_unused(size: int) -> None:
+    """Beside an ordered dictionary; keys that share a slot, and some that are met too often."""
+    rng = np.random.default_rng(size)
+    cache, truth = make_cache(size, exact=True), OrderedDict()
+    keys = (rng.integers(0, 3, 30) + 64 * np.arange(30)).astype(np.uint64)
+    hits = 0
+    for now, key in enumerate(rng.choice(keys, 4000, p=np.arange(1, 31) / 465)):
+        place = look_up(cache, key, 9, now)
+        wanted = None
+        if key in truth:
+            truth.move_to_end(key)
+            truth[key][1] += 1
+            if truth[key][1] > 9:
+                del truth[key]
+            else:
+                wanted = truth[key][0]
+        assert (place < 0) == (wanted is None)
+        if wanted is not None:
+            hits += 1
+            assert value_at(cache, place) == wanted
+        else:
+            store(cache, key, float(now), now)
+            truth[key] = [float(now), 1]
+            if len(truth) > size:
+                truth.popitem(last=False)
+    assert hits > 100
+
+
+def test_an_exact_cache_gives_the_same_fitness_and_goes_on() -> None:
+    search = Search(
+        DEMO, population_size=50, tournament_size=5, fec=FEC(cache_size=200, exact=True)
+    )
+    plain = replace(search, fec=None).run(TASKS, max_programs=1500, random_state=2)
+    whole = search.run(TASKS, max_programs=1500, random_state=2)
+    assert whole.best == plain.best
+    assert whole.stats["fec_hits"] > 300
 
 
 def test_the_hurdle_stops_what_is_below_it() -> None:

@@ -152,6 +152,12 @@ def measured(tmp_path, config):
     return {line["id"]: line for line in run.verdicts}, run.folder
 
 
+def test_digits_may_be_run_alone(tmp_path) -> None:
+    config = replace(experiment.TINY, tasks=("digits",), islands=1)
+    _, folder = measured(tmp_path, config)
+    assert "support vector machine" in (folder / "tables" / "digits.csv").read_text()
+
+
 @pytest.mark.parametrize("target", ["kind", "a"])
 def test_a_table_of_ones_own(tmp_path, target) -> None:
     rng = np.random.default_rng(0)

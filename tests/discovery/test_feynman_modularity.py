@@ -19,7 +19,7 @@ from mmxx.discovery.feynman import (
 )  # fmt: skip
 from mmxx.discovery.feynman.modularity import consensus
 from mmxx.discovery.feynman.polyfit import monomial, polynomial
-from mmxx.discovery.feynman.recursion import Settings, find_module
+from mmxx.discovery.feynman.recursion import Settings, find_modules
 from mmxx.discovery.feynman.snap import with_pi
 
 X = np.random.default_rng(0).uniform(1, 3, (300, 3))
@@ -110,7 +110,7 @@ def test_the_search_takes_a_generalised_sum_apart():
     net = Exact("exp(x0**2+sin(x1))")
     net.error = 1e-9
     settings = Settings(max_formulas=1000, max_iter=1, seed=0, modules=("additivity",))
-    module = find_module(net, X[:, :2], y, settings)
+    module = next(find_modules(net, X[:, :2], y, settings))
     assert module.kind == "additivity"
     assert module.inner.text() == "x0**2 + sin(x1)"
 

@@ -1,4 +1,4 @@
-"""The compiled search: births judged one after the other, and the cache of what behaves alike."""
+"""The compiled search: births judged one after the other."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 
 from mmxx.discovery.automl_zero import _draws
 from mmxx.discovery.automl_zero._births import NONE, ONE, beget, copy_all
+from mmxx.discovery.automl_zero._cache import look_up, store, value_at
 from mmxx.discovery.automl_zero._interpreter import run
 from mmxx.discovery.automl_zero._lowering import lower
 from mmxx.discovery.automl_zero.ops import COST
 
 BIRTHS, STEPS, HITS, STOPPED, REFUSED, EVALUATED, HISTORY = range(7)
 COUNTERS = 7
-WAYS = 8  # of a bucket of the cache
 
 
 class Record(NamedTuple):
-    """What the search has seen: counters, bests, the cache, the hurdle.
+    """What the search has seen: counters, bests, the hurdle.
 
     Attributes:
         counters: int64 [COUNTERS], by the names above.
@@ -31,10 +31,6 @@ class Record(NamedTuple):
         line: The line of descent of the best, int64 [1, depth, 2].
         line_fitness: float64 [1, depth].
         depth: int64 [1].
-        key: Hashes of behaviour, uint64 [buckets, WAYS].
-        value: The fitness of each, float64 [buckets, WAYS].
-        seen: How often it was met, int64 [buckets, WAYS]; 0 is free.
-        used: When last, int64 [buckets, WAYS].
         recent: First-part fitness of recent births, float64 [renew].
         threshold: The hurdle, float64 [1].
     """
@@ -48,10 +44,6 @@ class Record(NamedTuple):
     line: np.ndarray
     line_fitness: np.ndarray
     depth: np.ndarray
-    key: np.ndarray
-    value: np.ndarray
-    seen: np.ndarray
-    used: np.ndarray
     recent: np.ndarray
     threshold: np.ndarray
 
@@ -87,38 +79,6 @@ def _behaviour(low, machine, block, rules, bench):
                 x = bench.errors[row, t]
                 found = _draws.mix(found + (bench.bits[row, t] if x == x else missing))
     return found, steps
-
-
-@njit(cache=True, nogil=True)
-def _look_up(record, key, forget):
-    """Where the key stands in its bucket, or -1; what was met too often is forgotten."""
-    bucket = np.int64(key & np.uint64(record.key.shape[0] - 1))
-    for way in range(WAYS):
-        if record.seen[bucket, way] and record.key[bucket, way] == key:
-            record.used[bucket, way] = record.counters[BIRTHS]
-            record.seen[bucket, way] += 1
-            if record.seen[bucket, way] > forget:
-                record.seen[bucket, way] = 0
-                return -1
-            return bucket * WAYS + way
-    return -1
-
-
-@njit(cache=True, nogil=True)
-def _store(record, key, fitness):
-    """Remember, in a free place of the bucket or in that of the longest unused."""
-    bucket = np.int64(key & np.uint64(record.key.shape[0] - 1))
-    chosen = 0
-    for way in range(WAYS):
-        if not record.seen[bucket, way]:
-            chosen = way
-            break
-        if record.used[bucket, way] < record.used[bucket, chosen]:
-            chosen = way
-    record.key[bucket, chosen] = key
-    record.value[bucket, chosen] = fitness
-    record.seen[bucket, chosen] = 1
-    record.used[bucket, chosen] = record.counters[BIRTHS]
 
 
 @njit(cache=True, nogil=True)
@@ -158,7 +118,7 @@ def _falls_at_hurdle(record, rules, first):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _judge(low, machine, block, rules, record, bench, birth):
+def _judge(low, machine, block, rules, record, cache, bench, birth):
     """The fitness of the child."""
     counters = record.counters
     lower(bench.code, bench.data, rules.starts, bench.sizes, machine.counts, low, True)
@@ -170,10 +130,10 @@ def _judge(low, machine, block, rules, record, bench, birth):
     if rules.probe_train:
         key, steps = _behaviour(low, machine, block, rules, bench)
         counters[STEPS] += steps
-        known = _look_up(record, key, rules.forget)
+        known = look_up(cache, key, rules.forget, counters[BIRTHS])
         if known >= 0:
             counters[HITS] += 1
-            return record.value[known // WAYS, known % WAYS]
+            return value_at(cache, known)
     seed = np.int64(_draws.key(rules.seed, birth, ONE, NONE) >> np.uint64(1))
     lanes = block.task.shape[1]
     fitness = 0.0
@@ -195,12 +155,12 @@ def _judge(low, machine, block, rules, record, bench, birth):
         if done == rules.tasks:
             fitness = _combine(bench.scores, rules.median)
     if rules.probe_train:
-        _store(record, key, fitness)
+        store(cache, key, fitness, counters[BIRTHS])
     return fitness
 
 
 @njit(cache=True, nogil=True)
-def advance(population, rules, low, machine, block, record, bench, births, steps, target):
+def advance(population, rules, low, machine, block, record, cache, bench, births, steps, target):
     """Births until there were so many, so many training examples were shown, or one is fit enough.
 
     Regularised evolution: the child takes the place of the oldest, which is the next in the ring;
@@ -214,7 +174,7 @@ def advance(population, rules, low, machine, block, record, bench, births, steps
     while counters[BIRTHS] < births and counters[STEPS] < steps and best < target:
         birth = counters[BIRTHS]
         parent, what = beget(population, rules, bench, machine.counts, birth)
-        fitness = _judge(low, machine, block, rules, record, bench, birth)
+        fitness = _judge(low, machine, block, rules, record, cache, bench, birth)
         slot = birth % size
         _descend(population, parent, slot, birth, what, fitness)
         copy_all(

@@ -123,7 +123,9 @@ CARD = Card(
         "Instructions that cannot reach a prediction are left out before a program runs, and do "
         "not count towards its cost.",
         "The equivalence cache holds one entry for a program's behaviour on all tasks, not one for "
-        "each task, and drops the longest unused of a bucket of eight.",
+        "each task, and drops the longest unused of a bucket of eight, or where asked of all.",
+        "Ten tasks of digits are judged by the mean of their fitness, as in the authors' code; of "
+        "tasks with few errors the median hardly tells programs apart.",
         "minimum and maximum hand on NaN, as in numpy.",
         "Success is judged on tasks of 1,000 training examples; the search sees 100.",
         "In the easier space the population is 300, tournaments are of 3, components are not "

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmxx.discovery.automl_zero import _evolution
 from mmxx.discovery.automl_zero._births import Population
+from mmxx.discovery.automl_zero._cache import Cache
 from mmxx.discovery.automl_zero._evolution import Record
 from mmxx.discovery.automl_zero.ops import COMPONENTS
 from mmxx.discovery.automl_zero.program import Program, unpack
@@ -84,17 +85,20 @@ class SearchState:
 
     Attributes:
         population: The programs and their fitness.
-        record: Counters, bests, and the cache.
+        record: Counters, and bests.
+        cache: What behaves alike.
     """
 
     population: Population
     record: Record
+    cache: Cache
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, the same objects."""
         return {
             **self.population._asdict(),
             **{f"_{k}": v for k, v in self.record._asdict().items()},
+            **{f"cache_{k}": v for k, v in self.cache._asdict().items()},
         }
 
     @property

@@ -19,6 +19,7 @@ from mmxx.discovery.automl_zero._births import (
     Population,
     Rules,
 )
+from mmxx.discovery.automl_zero._cache import make_cache
 from mmxx.discovery.automl_zero._evolution import Record
 from mmxx.discovery.automl_zero._interpreter import Block
 from mmxx.discovery.automl_zero._lowering import mark_live
@@ -158,8 +159,6 @@ class RegularizedEvolution:
             one, numbers, lengths, _ = pack([self.initial], capacity)
             code[:], data[:], sizes[:] = one, numbers, lengths
         fec = self.fec or FEC(cache_size=1)
-        buckets = 1 << max(0, math.ceil(math.log2(fec.cache_size / compiled.WAYS)))
-        cache = (buckets, compiled.WAYS)
         return SearchState(
             Population(
                 code, data, sizes, np.zeros(size), np.zeros((size, _DEPTH, 2), np.int64),
@@ -170,10 +169,9 @@ class RegularizedEvolution:
                 np.zeros(_HISTORY), np.zeros((_HISTORY, length, 5), np.int16),
                 np.zeros((_HISTORY, length, 3)), np.zeros((_HISTORY, 3), np.int64),
                 np.zeros((1, _DEPTH, 2), np.int64), np.zeros((1, _DEPTH)), np.zeros(1, np.int64),
-                np.zeros(cache, np.uint64), np.zeros(cache), np.zeros(cache, np.int64),
-                np.zeros(cache, np.int64), np.zeros(self.hurdle.every if self.hurdle else 1),
-                np.zeros(1),
+                np.zeros(self.hurdle.every if self.hurdle else 1), np.zeros(1),
             ),
+            make_cache(fec.cache_size, fec.exact),
         )  # fmt: skip
 
     def step(
@@ -217,8 +215,8 @@ class RegularizedEvolution:
             before = counters[compiled.BIRTHS]
             some = min(births, before + _BIRTHS_AT_ONCE)
             compiled.advance(
-                state.population, rules, low, machine, block, state.record, bench, some, shown,
-                target_fitness,
+                state.population, rules, low, machine, block, state.record, state.cache, bench,
+                some, shown, target_fitness,
             )  # fmt: skip
             if counters[compiled.BIRTHS] < some:
                 break  # the steps are spent, or the target is reached

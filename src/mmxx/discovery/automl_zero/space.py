@@ -125,8 +125,10 @@ class FEC:
     Args:
         train: Examples of the probe in training, on every task.
         valid: Examples of the probe in validation.
-        cache_size: Fitnesses kept; rounded up to a power of two.
+        cache_size: Fitnesses kept; rounded up to a power of two unless it is exact.
         forget_every: Sights after which one is forgotten, so that a lucky one dies.
+        exact: Whether the longest unused of all is dropped, as by the authors, instead of the
+            longest unused of a bucket of eight, which takes less memory.
 
     Raises:
         ValueError: One of them is below 1.
@@ -138,9 +140,11 @@ class FEC:
     valid: int = 10
     cache_size: int = 100_000
     forget_every: int = 100
+    exact: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("train", "valid", "cache_size", "forget_every"):
+            value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
 

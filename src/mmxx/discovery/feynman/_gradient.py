@@ -85,7 +85,7 @@ def _judge(chosen, arity, left, right, leaves, target, first, nu, best, sigma, w
     """
     n, rows = chosen.size, target.shape[1]
     off = np.empty(FIRST)
-    total = squares = most = 0.0
+    total = squares = most = mean = 0.0
     done, upto = 0, min(FIRST, rows)
     while done < rows:
         for low in range(done, upto, FIRST):

@@ -113,13 +113,14 @@ def _search(
         reduced, restore = reduction.apply(X, y), reduction.restore
         names = tuple(f"p{k}" for k in range(len(reduction.groups)))
     degree = -1 if task.arm == "brute force" else 4
+    # with a network, the budget is for the parts that it shows
+    first = max(1, task.max_formulas // 10) if task.steps else task.max_formulas
     seen = search(
-        frontier, *reduced, rival=rival, max_formulas=task.max_formulas, degree=degree,
-        restore=restore,
-    )  # fmt: skip
+        frontier, *reduced, rival=rival, max_formulas=first, degree=degree, restore=restore
+    )
     if task.steps:
         settings = Settings(
-            max_formulas=task.max_formulas // 10, seed=task.seed, max_iter=task.steps,
+            max_formulas=task.max_formulas // 2, seed=task.seed, max_iter=task.steps,
             floor=math.log2(1 + task.noise / PRECISION), searched=True,
         )  # fmt: skip
         return seen, str(deeper(frontier, *reduced, names, settings, restore))

@@ -119,6 +119,7 @@ CARD = Card(
         "mmxx.discovery.feynman:symmetries",
         "mmxx.discovery.feynman:generalized_symmetries",
         "mmxx.discovery.feynman:generalized_additivity",
+        "mmxx.discovery.feynman:additive",
         "mmxx.discovery.feynman:compositionality",
         "mmxx.discovery.feynman:train",
         "mmxx.discovery.feynman:snap",
@@ -142,9 +143,10 @@ CARD = Card(
         "fitted, too, by the logarithms.",
         "Numbers are refined by Levenberg and Marquardt, and written as the shortest fraction "
         "that the data cannot tell from them.",
-        "A module is taken only where its error is a few times the network's; the authors' "
-        "program always takes one.",
-        "Generalised additivity is measured, and not used by the recursion.",
+        "A module is taken only where its error is a few times the network's, and the best two are "
+        "tried; the authors' program always takes one.",
+        "The network is fitted by Adam and L-BFGS; the authors use Adam alone.",
+        "The halves of a generalised sum are found among formulas of five symbols at most.",
         "Within the budget here a formula of more than seven symbols is rarely reached: all 100 "
         "equations would take hours for each.",
     ),

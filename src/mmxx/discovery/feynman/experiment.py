@@ -161,10 +161,7 @@ def _with_networks(
         task for task, result in found.items()
         if task.arm == "units" and task.noise in (0.0, 0.01) and not result["found"]
     ][: config.networks]  # fmt: skip
-    again = [
-        replace(task, steps=config.steps, max_formulas=max(1, task.max_formulas // 10))
-        for task in open_
-    ]
+    again = [replace(task, steps=config.steps) for task in open_]
     results = run.once("networks", run.map, arms.work, again)
     rows = [
         {"equation": task.name, "noise": task.noise, "found": result["found"],

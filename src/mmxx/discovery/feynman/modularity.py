@@ -34,6 +34,7 @@ _MOST_SPLITS = 200
 _ANCHORS, _SAMPLES = 200, 60
 _PROOFS = 200  # points at which a formula is verified
 _NEWTON = 12
+_FEWEST = 10  # rows that can be moved
 _GRID = 200  # points at which a slope is integrated
 _SYMBOLS = 5  # of a formula of one variable
 _CANDIDATES = 5  # of which each is tried with each
@@ -62,7 +63,9 @@ class Module:
 def symmetries(oracle: Oracle, X: Array, y: Array) -> list[Module]:
     """Pairs of variables that count only by difference, sum, ratio or product; best first.
 
-    Both are moved so that the combination stays, and the function should, too.
+    Both are moved so that the combination stays, and the function should, too. Each row is moved
+    up or else down, whichever stays within the range of the data, where a network knows the
+    function; a row that does not is left out.
 
     Args:
         oracle: The function.
@@ -73,18 +76,32 @@ def symmetries(oracle: Oracle, X: Array, y: Array) -> list[Module]:
     """
     base, unit, found = oracle.value(X), rms(y), []
     for i, j in itertools.combinations(range(X.shape[1]), 2):
-        step = 0.5 * min(X[:, i].std(), X[:, j].std())
         for kind, make in PAIRS.items():
-            moved = X.copy()
-            if kind in ("minus", "plus"):
-                moved[:, i] += step
-                moved[:, j] += step if kind == "minus" else -step
-            else:
-                moved[:, i] *= _FACTOR
-                moved[:, j] *= _FACTOR if kind == "divide" else 1 / _FACTOR
-            error = float(np.median(np.abs(base - oracle.value(moved)))) / unit
+            moved, rows = _moved(X, i, j, kind)
+            if len(rows) < _FEWEST:
+                continue
+            error = float(np.median(np.abs(base[rows] - oracle.value(moved)))) / unit
             found.append(Module(kind, (i, j), error, inner=make(i, j)))
     return sorted(found, key=lambda module: module.error)
+
+
+def _moved(X: Array, i: int, j: int, kind: str) -> tuple[Array, NDArray[np.int64]]:
+    """Rows with two columns moved as a kind of pair wants it, within the data, and which."""
+    low, high = X.min(0), X.max(0)
+    step = 0.5 * min(X[:, i].std(), X[:, j].std())
+    opposite = kind in ("plus", "multiply")
+    ways = []
+    for sign in (1.0, -1.0):
+        moved = X.copy()
+        for column, way in ((i, sign), (j, -sign if opposite else sign)):
+            if kind in ("minus", "plus"):
+                moved[:, column] += way * step
+            else:
+                moved[:, column] *= _FACTOR**way
+        ways.append((moved, ((moved >= low) & (moved <= high)).all(1)))
+    (up, is_up), (down, is_down) = ways
+    rows = np.flatnonzero(is_up | is_down)
+    return np.where(is_up[rows, None], up[rows], down[rows]), rows
 
 
 def separability(oracle: Oracle, X: Array, y: Array) -> list[Module]:

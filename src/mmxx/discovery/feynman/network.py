@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 Array = NDArray[np.float64]
+_TOGETHER = 20  # steps of L-BFGS between two looks at the rows held back
 
 
 class Oracle(Protocol):
@@ -95,10 +96,11 @@ def train(
     patience: int = 400,
     module: nn.Module | None = None,
 ) -> Network:
-    """Fit a network by full-batch Adam; the learning rate falls to 0 by a cosine.
+    """Fit a network by full-batch Adam, and then by L-BFGS, which comes closer in less time.
 
-    A fifth of the rows is held back. Training stops early when their error has not fallen for
-    ``patience`` steps, and the best weights are kept. The global state of torch is unchanged.
+    Adam makes half of the steps, its learning rate falling to 0 by a cosine. A fifth of the rows
+    is held back. Either half stops early when their error has not fallen for ``patience`` steps,
+    and the best weights are kept. The global state of torch is unchanged.
 
     Args:
         X: [rows, columns].
@@ -114,7 +116,8 @@ def train(
     Raises:
         ValueError: The module takes or gives another shape.
 
-    Source: Udrescu et al. (2020), section 2.2; the authors use batches and four rates.
+    Source: Udrescu et al. (2020), section 2.2; the authors use Adam alone, with batches and four
+    rates.
     """
     centre, width = X.mean(0), X.std(0)
     width[width == 0] = 1.0
@@ -129,26 +132,54 @@ def train(
     inputs = network._scaled(X)
     target = torch.from_numpy(((y - mean) / deviation).astype(np.float32))[:, None]
     train_x, train_y, held_x, held_y = inputs[rest], target[rest], inputs[held], target[held]
-    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    best, best_step = math.inf, 0
-    kept = {name: value.clone() for name, value in net.state_dict().items()}
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
-        optimizer.zero_grad()
-        loss = (net(train_x) - train_y).square().mean()
-        loss.backward()
-        optimizer.step()
-        if step % 10 == 9 or step + 1 == steps:
-            with torch.no_grad():
-                error = float((net(held_x) - held_y).square().mean())
-            if error < best:
-                best, best_step = error, step
-                kept = {name: value.clone() for name, value in net.state_dict().items()}
-            if step - best_step >= patience:
-                break
-        network.steps = step + 1
-    net.load_state_dict(kept)
+    watch = _Watch(net, held_x, held_y, patience)
+
+    def loss() -> torch.Tensor:
+        net.zero_grad()
+        value = (net(train_x) - train_y).square().mean()
+        value.backward()
+        return value
+
+    first, step = (steps + 1) // 2, 0
+    adam = torch.optim.Adam(net.parameters(), lr=lr)
+    for step in range(first):
+        for group in adam.param_groups:
+            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / first))
+        loss()
+        adam.step()
+        if (step % 10 == 9 or step + 1 == first) and watch.is_over(step):
+            break
+    network.steps = step + 1
+    net.load_state_dict(watch.kept)
+    watch.step = 0
+    newton = torch.optim.LBFGS(
+        net.parameters(), max_iter=_TOGETHER, history_size=_TOGETHER, line_search_fn="strong_wolfe"
+    )
+    for step in range(0, steps - first, _TOGETHER):
+        newton.param_groups[0]["max_iter"] = min(_TOGETHER, steps - first - step)
+        newton.step(loss)
+        network.steps += newton.param_groups[0]["max_iter"]
+        if watch.is_over(step):
+            break
+    net.load_state_dict(watch.kept)
     net.requires_grad_(False)
-    network.error = math.sqrt(best) * deviation
+    network.error = math.sqrt(watch.best) * deviation
     return network
+
+
+class _Watch:
+    """The best weights so far, by the error on rows that are held back."""
+
+    def __init__(self, net: nn.Module, x: torch.Tensor, y: torch.Tensor, patience: int) -> None:
+        self.best, self.step = math.inf, 0
+        self._net, self._x, self._y, self._patience = net, x, y, patience
+        self.kept = {name: value.clone() for name, value in net.state_dict().items()}
+
+    def is_over(self, step: int) -> bool:
+        """Look at the present weights; whether none were better for ``patience`` steps."""
+        with torch.no_grad():
+            error = float((self._net(self._x) - self._y).square().mean())
+        if error < self.best:
+            self.best, self.step = error, step
+            self.kept = {name: value.clone() for name, value in self._net.state_dict().items()}
+        return step - self.step >= self._patience or not math.isfinite(error)

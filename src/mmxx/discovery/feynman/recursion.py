@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmxx.discovery.feynman import modularity
-from mmxx.discovery.feynman.bits import rms
+from mmxx.discovery.feynman.bits import PRECISION, rms
 from mmxx.discovery.feynman.expression import Expr, var
 from mmxx.discovery.feynman.modularity import Module
 from mmxx.discovery.feynman.network import Network, train
+from mmxx.discovery.feynman.snap import MOST_NUMBERS, refine
 from mmxx.discovery.feynman.solve import EXACT, Frontier, search
 
 Array = NDArray[np.float64]
-_ACCEPT = 10.0  # times the network's error that a split may err (ours)
-_ACCEPT_PAIR = 7.0  # the same of a pair (ours)
+# Times the network's error that a module may err (ours). A true pair or formula differs by the
+# errors of two values, a true split by those of four; more would let through what is only near.
+_ACCEPT_SPLIT = 4.0
+_ACCEPT = 3.0
 _ACCURATE = 0.1  # a network worse than this, in units of y's root mean square, shows nothing
 _SIGNAL = 0.5  # decimal orders of magnitude that a generalised symmetry must stand out
 _ADDITIVE = 0.1  # how far slopes may be from those of a sum; the formula is verified
+_BRANCHES = 2  # modules of the first table that are tried
 _DEEPEST = 3
-_PAIRED = 6  # formulas of each part that are combined
+_PAIRED = 4  # formulas of each part that are combined
+_LOOSE = 1.0  # bits by which such a formula may be worse than the best of its part
 
 
 @dataclass
@@ -124,35 +130,46 @@ def solve(
     node.network_error = net.error / rms(y)
     if node.network_error > _ACCURATE:
         return node
-    node.module = find_module(net, X, y, settings)
-    if node.module is None:
-        return node
-    module = node.module
-    if module.inner is not None:
-        smaller, rename, back = _replaced(X, names, module)
-        node.children = [
-            solve(frontier, smaller, y, rename, settings, lambda e: restore(back(e)), depth + 1)
-        ]
-    else:
-        node.children = _apart(frontier, net, X, y, names, module, settings, restore, depth)
-    frontier.polish()
+    best = math.inf
+    for module in itertools.islice(
+        find_modules(net, X, y, settings), _BRANCHES if not depth else 1
+    ):
+        if module.inner is not None:
+            smaller, rename, back = _replaced(X, names, module)
+            children = [
+                solve(
+                    frontier, smaller, y, rename, settings,
+                    lambda e, back=back: restore(back(e)), depth + 1,
+                )
+            ]  # fmt: skip
+        else:
+            children = _apart(frontier, net, X, y, names, module, settings, restore, depth)
+        frontier.polish()
+        if frontier.best_bits < best:
+            best, node.module, node.children = frontier.best_bits, module, children
+        if best < enough or settings.until() == 0:
+            break
     return node
 
 
-def find_module(net: Network, X: Array, y: Array, settings: Settings) -> Module | None:
-    """The module that stands out most from what it may err, or None."""
+def find_modules(net: Network, X: Array, y: Array, settings: Settings) -> Iterator[Module]:
+    """Modules that err no more than the network lets expect; simple ones that err least first.
+
+    What is near cannot be told from what is true where the network is no better, so that more
+    than one is worth trying.
+    """
     rng = np.random.default_rng(settings.seed)
     error = max(net.error / rms(y), 1e-6)
     candidates: list[tuple[float, Module]] = []
     if "symmetry" in settings.modules:
-        module = modularity.symmetries(net, X, y)[0]
-        candidates.append((module.error / (_ACCEPT_PAIR * error), module))
+        found = modularity.symmetries(net, X, y)
+        candidates += [(module.error / (_ACCEPT * error), module) for module in found]
     if "separability" in settings.modules:
-        module = modularity.separability(net, X, y)[0]
-        candidates.append((module.error / (_ACCEPT * error), module))
-    good = [(ratio, module) for ratio, module in candidates if ratio < 1]
-    if good:
-        return min(good, key=lambda pair: pair[0])[1]
+        found = modularity.separability(net, X, y)
+        candidates += [(module.error / (_ACCEPT_SPLIT * error), module) for module in found]
+    good = [pair for pair in candidates if pair[0] < 1]
+    for _, module in sorted(good, key=lambda pair: pair[0]):
+        yield module
     budget = max(1000, settings.max_formulas // 10)
     tries: list[tuple[int, ...]] = []
     if X.shape[1] > 2 and {"generalized", "additivity"} & set(settings.modules):
@@ -165,18 +182,24 @@ def find_module(net: Network, X: Array, y: Array, settings: Settings) -> Module 
         tries.append(tuple(range(X.shape[1])))
     for part in tries:
         module = modularity.compositionality(
-            net, X, y, part, rng, max_formulas=budget, largest_error=10 * error
+            net, X, y, part, rng, max_formulas=budget, largest_error=_ACCEPT * error
         )
         if module is not None and module.inner is not None and module.inner.op != "var":
-            return module
+            yield module
     for i, j in pairs if "additivity" in settings.modules else []:
         if modularity.generalized_additivity(net, X, i, j) < _ADDITIVE:
             module = modularity.additive(
-                net, X, y, i, j, rng, operators=settings.operators, largest_error=10 * error
+                net,
+                X,
+                y,
+                i,
+                j,
+                rng,
+                operators=settings.operators,
+                largest_error=_ACCEPT * error,
             )
             if module is not None:
-                return module
-    return None
+                yield module
 
 
 def _replaced(
@@ -203,6 +226,8 @@ def _apart(
     # what of a product passes through 0 cannot be divided by
     second = second - centre if module.kind == "sum" else second / (centre or 1.0)
     found, nodes = [], []
+    noise = net.error / rms(y) / PRECISION
+    settings = replace(settings, floor=max(settings.floor, math.log2(1 + noise)))
     for columns, target in ((part, first), (others, second)):
         table = X[:, columns]
         own = Frontier(table, target, frontier.kind)
@@ -210,10 +235,14 @@ def _apart(
             solve(own, table, target, tuple(names[k] for k in columns), settings, depth=depth + 1)
         )
         replacements = [var(k) for k in columns]
-        best = sorted(own, key=lambda f: f.error_bits)[:_PAIRED]
-        found.append([f.expr.substitute(replacements) for f in best])
+        # the part's values err as the network does: what is longer follows its errors
+        good = [f for f in own if f.error_bits <= own.best_bits + _LOOSE]
+        found.append([f.expr.substitute(replacements) for f in good[:_PAIRED]])
     for a in found[0]:
         for b in found[1]:
-            both = a + b if module.kind == "sum" else a * b
-            frontier.add(restore(both), f"{module.kind} of two parts")
+            both = restore(a + b if module.kind == "sum" else a * b)
+            frontier.add(both, f"{module.kind} of two parts")
+            if len(both.numbers()) <= MOST_NUMBERS:
+                refined = refine(both, frontier.X, frontier.y, weights=frontier.weights)
+                frontier.add(refined, f"{module.kind} of two parts")
     return nodes

@@ -252,7 +252,7 @@ class Machine:
                 np.array_split(segments, self._threads),
                 strict=True,
             )
-            list(self._map(lambda part: add_leaves(step, rows, *part, 1.0), parts))
+            list(self._map(lambda part: add_leaves(step, rows, part[0], part[1], 1.0), parts))
         else:
             add_tree(step, self._rows.X, tree)
         return Learner(self.rounds, "tree", klass, depth, tree)

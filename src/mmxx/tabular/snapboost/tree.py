@@ -310,10 +310,11 @@ class Grower:
 
         def order(part: NDArray[np.int32]) -> int:
             spare = np.empty(part.size, np.int32)
-            return _grow.partition(
+            count: Any = _grow.partition(
                 self.bins, part, spare, split[_grow.FEATURE], split[_grow.LOW],
                 split[_grow.MISSING_LEFT], left,
             )  # fmt: skip
+            return count
 
         parts = np.array_split(rows, self._threads)
         counts = list(self._map(order, parts))

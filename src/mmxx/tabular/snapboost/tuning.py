@@ -192,17 +192,24 @@ def tune(
     rng = np.random.default_rng(random.randint(2**31 - 1, size=4))
     drawn = [space(rng) for _ in range(n_candidates)]
     fixed = {"early_stopping": False, "warm_start": False}
+    copies: list[Any] = [clone(model) for _ in drawn]
     models = [
-        clone(model).set_params(**one, **fixed, random_state=int(seed))
-        for one, seed in zip(drawn, random.randint(2**31 - 1, size=n_candidates), strict=True)
+        copy.set_params(**one, **fixed, random_state=int(seed))
+        for copy, one, seed in zip(
+            copies, drawn, random.randint(2**31 - 1, size=n_candidates), strict=True
+        )
     ]
-    splits = list(check_cv(cv, y, classifier=is_classifier(model)).split(X, y))
+    splitter: Any = check_cv(cv, y, classifier=is_classifier(model))
+    splits = list(splitter.split(X, y))
     states: dict[tuple[int, int], dict[str, Any] | None] = {}
     losses: dict[int, NDArray[np.float64]] = {}
     alive = list(range(n_candidates))
     for rounds in _rungs(model.n_rounds, factor, min_rounds):
         places = [(k, s) for k in alive for s in range(len(splits))]
-        items = [_Item(models[k], X, y, *splits[s], rounds, states.get((k, s))) for k, s in places]
+        items = [
+            _Item(models[k], X, y, splits[s][0], splits[s][1], rounds, states.get((k, s)))
+            for k, s in places
+        ]
         found: dict[int, list[list[float]]] = {}
         for (k, s), result in zip(places, map(_advance, items), strict=True):
             states[k, s] = result["state"]
