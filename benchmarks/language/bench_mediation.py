@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--heads", type=int, default=12)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--vocab", type=int, default=50257)
-    parser.add_argument("--sample", type=int, default=6, help="heads of the plain loop and nnsight")
+    parser.add_argument("--sample", type=int, default=3, help="heads of the plain loop and nnsight")
     parser.add_argument("--every", type=int, default=8, help="time one neuron of so many")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--wall", action="store_true", help="wall instead of processor time")

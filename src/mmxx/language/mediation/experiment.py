@@ -279,6 +279,7 @@ def _greedy(config: Config, run: Run, arms: list[Arm], results: list[dict[str, A
 
     mediation = Mediation(network(arms[0], results[0]["state"]), batch_size=2048)
     lines = {f"by {name}": values for name, values in results[0]["sets"].items()}
+    lines["at random"] = lines.pop("by random")
     _select(config, run, mediation, examples(arms[0]).sentences, mediation, map, lines)
 
 
