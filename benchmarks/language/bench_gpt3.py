@@ -265,13 +265,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--compiled", action="store_true", help="compile our model too: a minute")
     parser.add_argument("--peer", type=Path, help="a checkout of nanoGPT")
+    parser.add_argument(
+        "--part", choices=("training", "generation", "scoring", "cleaning"), action="append",
+        help="which tables (all)",
+    )  # fmt: skip
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
+    few = max(1, options.rounds // 2)
+    parts: dict[str, Callable[[], None]] = {
+        "training": lambda: training(options.rounds, options.peer, options.compiled),
+        "generation": lambda: generation(few, options.peer),
+        "scoring": lambda: scoring(few),
+        "cleaning": lambda: cleaning(few),
+    }
     gpu()
-    training(options.rounds, options.peer, options.compiled)
-    generation(max(1, options.rounds // 2), options.peer)
-    scoring(max(1, options.rounds // 2))
-    cleaning(max(1, options.rounds // 2))
+    for name in options.part or parts:
+        parts[name]()
 
 
 if __name__ == "__main__":

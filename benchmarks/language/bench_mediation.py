@@ -121,6 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--vocab", type=int, default=50257)
     parser.add_argument("--sample", type=int, default=6, help="heads of the plain loop and nnsight")
+    parser.add_argument("--every", type=int, default=8, help="time one neuron of so many")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--wall", action="store_true", help="wall instead of processor time")
     flags = parser.parse_args(argv)
@@ -155,16 +156,16 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{f'nnsight, from {len(chosen)} heads':34} {seconds:9.2f} {seconds / ours:11.1f}")
     print(f"largest difference of a log effect from the pass each: {gap:.1e}")
 
-    neurons = range(flags.width)
+    neurons = range(0, flags.width, flags.every)
     levels = flags.layers + 1
     ours, _ = timed(lambda: fast.neurons([template], neurons=neurons), clock)
     one, _ = timed(lambda: authors_neurons(model, template, 1), clock)
-    count = 2 * levels * flags.width / ROWS
-    print(f"\nall {levels * flags.width} neurons of one profession, NIE and NDE")
+    count = 2 * levels * len(neurons) / ROWS
+    print(f"\n{levels * len(neurons)} neurons of one profession, NIE and NDE")
     print(f"{'mmxx':34} {ours:9.2f} {1:11.1f}")
     print(f"{'batches of 800, from one':34} {one * count:9.2f} {one * count / ours:11.1f}")
     suffix = 3  # tokens from the changed one on
-    flops = 2 * 2 * flags.width * suffix * 12 * flags.width**2 * sum(range(levels))
+    flops = 2 * 2 * len(neurons) * suffix * 12 * flags.width**2 * sum(range(levels))
     print(f"mmxx: {flops / ours / 1e9:.0f} GFLOP/s in the blocks")
 
 

@@ -102,6 +102,14 @@ def test_transformers_makes_the_same_tokens(tok, tmp_path):
     assert sum(map(len, ours)) > 60_000
     assert ours == theirs
     assert ByteBPE.load(tmp_path).encode_batch(texts[:100]) == ours[:100]
+    peer.save_pretrained(tmp_path / "single")
+    assert not (tmp_path / "single" / "vocab.json").exists()
+    again = ByteBPE.load(tmp_path / "single")
+    assert again.encode_batch(texts[:100]) == ours[:100]
+    assert again.end == tok.end
+    (tmp_path / "single" / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    with pytest.raises(ValueError, match=r"tokenizer\.json is not the tokenizer of a GPT-2"):
+        ByteBPE.load(tmp_path / "single")
 
 
 def test_files_that_are_wrong_are_named(tok, tmp_path):

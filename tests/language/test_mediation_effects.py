@@ -170,6 +170,16 @@ def test_the_strongest_heads_are_taken_in_order():
         assert found.share[-1] == pytest.approx(1)
 
 
+def test_threads_wait_for_one_another():
+    model, example = mediated_by_heads(0.1, {(0, 1): 0.5, (1, 2): 0.9})
+    mediation = Mediation(model)
+    sets = [[(layer, head)] for layer in range(2) for head in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: mediation.sets([example], [one]).log_nie, sets * 3))
+    expected = mediation.sets([example], sets).log_nie[0]
+    assert np.allclose(np.concatenate(found)[:, 0], np.tile(expected, 3), atol=1e-12)
+
+
 def test_greedy_steps_resume_and_spread():
     model, example = mediated_by_heads(0.1, {(0, 1): 0.5, (1, 2): 0.9})
     mediation = Mediation(model)

@@ -87,7 +87,7 @@ def test_every_token_is_known_to_the_model():
 
 
 ARM = arms.Arm(
-    strength=1.0, planted=1.0, seed=0, steps=40, batch=32, layers=1, width=16, pairs=6, sets=3
+    strength=1.0, name="s = 1", seed=0, steps=40, batch=32, layers=1, width=16, pairs=6, sets=3
 )
 
 

@@ -202,7 +202,7 @@ def test_winogender_pairs(tmp_path):
     assert plumber.base == "The plumber saw the guest because her"
     assert plumber.alternative == "The plumber saw the guest because his"
     assert plumber.candidates == (" was ill.", " could help.")
-    assert plumber.meta["female"] == 2
+    assert plumber.meta["women"] == 2
     assert len(load_winogender(folder).skipped) == 2
     by_bergsma = load_winogender(folder, statistics="bergsma")
     assert by_bergsma[0].candidates == (" was ill.", " could help.")
@@ -371,7 +371,7 @@ def test_mediators_that_are_not_there_are_refused(model):
         mediation.heads(examples, layers=[2])
     with pytest.raises(ValueError, match=r"heads of sets must lie in \[0, 2\), got \[5\]"):
         mediation.sets(examples, [{(0, 5)}])
-    with pytest.raises(ValueError, match="must name one mediator or more"):
+    with pytest.raises(ValueError, match=r"heads must lie in \[0, 2\), got \[\]"):
         mediation.heads(examples, heads=[])
     with pytest.raises(ValueError, match="mode must be one of set, add, zero, mean, got 'max'"):
         mediation.neurons(examples, mode="max")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -96,22 +97,27 @@ class ByteBPE:
     def load(cls, folder: str | Path, special: Sequence[str] = (END_OF_TEXT,)) -> ByteBPE:
         """Read ``vocab.json`` and ``merges.txt``, as GPT-2 and its relatives ship them.
 
+        Where they are not there, ``tokenizer.json`` is read, as transformers writes it.
+
         Args:
-            folder: Holds both.
+            folder: Holds them.
             special: As above.
 
         Raises:
-            FileNotFoundError: One is missing.
+            FileNotFoundError: They are missing.
             ValueError: One cannot be read; it is named, with the line.
         """
         folder = Path(folder)
+        single = folder / "tokenizer.json"
+        if not (folder / "vocab.json").is_file() and single.is_file():
+            return cls(*_from_single(single), special)
         for name in ("vocab.json", "merges.txt"):
             if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder} has no {name}; a tokenizer's folder has one")
-        try:
-            vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{folder / 'vocab.json'} is not JSON: {error}") from None
+                raise FileNotFoundError(
+                    f"{folder} has no {name}; a tokenizer's folder has vocab.json and merges.txt, "
+                    "or tokenizer.json"
+                )
+        vocab = _read_json(folder / "vocab.json")
         if not isinstance(vocab, dict) or not all(type(i) is int for i in vocab.values()):
             raise ValueError(f"{folder / 'vocab.json'} must map tokens to integers")
         merges = []
@@ -196,3 +202,26 @@ class ByteBPE:
             tokens: Their numbers.
         """
         return self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def _from_single(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a ``tokenizer.json``."""
+    found = _read_json(path)
+    try:
+        split, model = found["pre_tokenizer"], found["model"]
+        kind = (model["type"], split["type"], split["add_prefix_space"])
+        vocab = {**model["vocab"], **{t["content"]: t["id"] for t in found["added_tokens"]}}
+        pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
+        merges = [(left, right) for left, right in pairs]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not the tokenizer of a GPT-2: {error!r}") from None
+    if kind != ("BPE", "ByteLevel", False):
+        raise ValueError(f"{path} is not the tokenizer of a GPT-2: it is {kind}")
+    return vocab, merges

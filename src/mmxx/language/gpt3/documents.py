@@ -9,7 +9,7 @@ language: the first lies in a model's weights, the second in its context.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
@@ -82,14 +82,15 @@ class Documents:
         """
         rng = np.random.default_rng([self.seed, start])
         kinds = rng.choice(len(self._kinds), count, p=self._weights)
-        makers = {"T": self._translations, "N": self._novel_words, "S": self._repeated}
+        makers: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+            "T": lambda rng, count: self.translations(rng, count)[0],
+            "N": lambda rng, count: self.novel_words(rng, count)[0],
+            "S": self.repeated,
+        }
         found = np.empty((count, self.n_ctx + 1), np.int64)
         for kind, name in enumerate(self._kinds):
             found[kinds == kind] = makers[name](rng, int((kinds == kind).sum()))
         return torch.from_numpy(found)
-
-    def _translations(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        return self.translations(rng, count)[0]
 
     def translations(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Documents of translations, and what each pair would be in the document's language.
@@ -106,9 +107,6 @@ class Documents:
         tokens = _paired(_WORD + words, _TRANSLATION + spoken * WORDS + words)
         return tokens, _TRANSLATION + language * WORDS + words
 
-    def _novel_words(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        return self.novel_words(rng, count)[0]
-
     def novel_words(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Documents of novel words and their answers, shapes as in `translations`."""
         keys, values = (
@@ -118,9 +116,6 @@ class Documents:
         which = rng.integers(MAPPED, size=(count, self.shots + 1))
         answers = _TARGET + np.take_along_axis(values, which, 1)
         return _paired(_NOVEL + np.take_along_axis(keys, which, 1), answers), answers
-
-    def _repeated(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        return self.repeated(rng, count)
 
     def repeated(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Documents of one string of 3 to 8 letters again and again, [count, n_ctx + 1]."""

@@ -7,6 +7,7 @@ import math
 import re
 import string
 import zlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -303,10 +304,18 @@ class _Asked:
             answers = [answers[i] for i in rng.permutation(len(answers))]
         shots = [self.task.shot(*pair) for pair in zip(chosen, answers, strict=True)]
         room = self.model.config.n_ctx
-        for kept in range(len(shots), -1, -1):
-            prefix = self.task.prompt + "".join(s + self.task.between for s in shots[:kept])
-            if self._needed(prefix, example) <= room:
-                return prefix, kept, kept < len(shots)
+
+        def prefix(count: int) -> str:
+            return self.task.prompt + "".join(s + self.task.between for s in shots[:count])
+
+        def is_over(count: int) -> bool:
+            return self._needed(prefix(count), example) > room
+
+        kept = len(shots)
+        if is_over(kept):
+            kept = bisect_left(range(kept), True, key=is_over) - 1
+        if kept >= 0:
+            return prefix(kept), kept, kept < len(shots)
         if self.task.kind == "generate":
             raise ValueError(
                 f"task {self.task.name!r}, example {number}: {self._needed('', example)} tokens "

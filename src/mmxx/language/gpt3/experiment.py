@@ -50,7 +50,7 @@ class Config:
     data: Path | None = None
     """A text of one's own to learn, or to look for tasks in: .txt, .jsonl, or a folder of them."""
     weights: Path | None = None
-    """A folder of GPT-2 weights with its vocab.json and merges.txt, to ask instead of training."""
+    """A folder of GPT-2 weights with its tokenizer, to ask instead of training."""
     tasks: tuple[Path, ...] = ()
     """Tasks as JSONL: context and completion, or context, choices and answer."""
     shots: tuple[int, ...] = (0, 1, 10)

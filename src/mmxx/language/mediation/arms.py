@@ -26,18 +26,18 @@ class Arm:
 
     Attributes:
         strength: The corpus's s.
-        planted: What the arm is called by; its strength, but for the sham.
+        name: What the arm is called.
         seed: Of weights, sentences and examples.
         steps: Steps of AdamW; 0 leaves the weights random.
         batch: Sentences of a step.
         layers, width: The GPT; it has four heads a layer.
         pairs: Swap-gender examples.
         sets: Sizes 1 … k of the sets of top heads.
-        shuffled: Rank heads at random: the sham.
+        shuffled: Let random heads stand for the top ones: the sham.
     """
 
     strength: float
-    planted: float
+    name: str
     seed: int
     steps: int
     batch: int
@@ -89,7 +89,7 @@ def train(arm: Arm) -> tuple[GPT, list[float]]:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=_RATE, betas=(0.9, 0.95), weight_decay=0.01
     )
-    losses = []
+    losses: list[float] = []
     for step in range(arm.steps):
         tokens, mask = (torch.from_numpy(x) for x in corpus.draw(arm.batch, rng))
         rate = 0.5 * (1 + math.cos(math.pi * step / arm.steps)) * min(1, (step + 1) / 10)
@@ -126,8 +126,6 @@ def work(arm: Arm) -> dict[str, Any]:
     shape = own.shape
     order = np.random.default_rng([arm.seed, 3])
     draws = [order.permutation(math.prod(shape)).reshape(shape) for _ in range(8)]
-    if arm.shuffled:
-        rankings["indirect effect"] = draws.pop().astype(float)
     sets = {name: _prefixes(values, arm.sets) for name, values in rankings.items()}
     sets |= {f"random {i}": _prefixes(values, arm.sets) for i, values in enumerate(draws)}
     flat = [one for prefixes in sets.values() for one in prefixes]
@@ -135,7 +133,23 @@ def work(arm: Arm) -> dict[str, Any]:
     assert measured is not None
     means = measured.mean(0).reshape(len(sets), -1)
     found = dict(zip(sets, means, strict=True))
+    best = [sets["indirect effect"][size] for size in range(min(3, arm.sets))]
+    held, silent, mean = (
+        mediation.sets(some.sentences, best, mode=mode) for mode in ("set", "zero", "mean")
+    )
+    what_if = [
+        {
+            "heads": " ".join(f"{layer}-{head}" for layer, head in heads),
+            "total effect": float(held.log_te.mean()),
+            "left if held": float(_logs(held, "log_nde")[:, size].mean()),
+            "odds if silenced": float(_logs(silent, "log_nie")[:, size].mean()),
+            "odds if averaged": float(_logs(mean, "log_nie")[:, size].mean()),
+        }
+        for size, heads in enumerate(best)
+    ]
     found["random"] = np.mean([found.pop(name) for name in list(found) if "random " in name], 0)
+    if arm.shuffled:
+        found["indirect effect"] = found["random"]
     return {
         "state": {name: value.numpy() for name, value in model.state_dict().items()},
         "losses": losses,
@@ -144,6 +158,8 @@ def work(arm: Arm) -> dict[str, Any]:
         "rho": rank_correlation(own, rankings["attribution estimate"]),
         "ideal professions": some.professions_ideal,
         "ideal sentences": some.sentences_ideal,
+        "what if": what_if,
+        "layerwise": layerwise(mediation, some.professions, neurons),
         "sets": {name: value.tolist() for name, value in found.items()},
     }
 
@@ -166,6 +182,17 @@ def attention_change(mediation: Mediation, some: list[Example]) -> np.ndarray[An
     return np.sum(total, 0) / len(encoded)
 
 
+def layerwise(
+    mediation: Mediation, some: list[Example], neurons: Effects, share: float = 0.05
+) -> list[float]:
+    """Mean log(1 + NIE) of the top neurons of each layer together, by their mean NIE."""
+    means = _mean(neurons)
+    count = max(round(share * means.shape[1]), 1)
+    order = np.argsort(-means, axis=1, kind="stable")[:, :count]
+    sets = [[(level, int(unit)) for unit in units] for level, units in enumerate(order)]
+    return _logs(mediation.sets(some, sets, "neurons"), "log_nie").mean(0).tolist()
+
+
 def rank_correlation(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
     """Spearman's, over all heads; NaN where one of them is constant."""
     from scipy.stats import rankdata
@@ -176,9 +203,14 @@ def rank_correlation(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> 
     return float(np.corrcoef(*ranks)[0, 1])
 
 
+def _logs(effects: Effects, name: str) -> np.ndarray[Any, Any]:
+    logs = getattr(effects, name)
+    assert logs is not None
+    return logs
+
+
 def _mean(effects: Effects) -> np.ndarray[Any, Any]:
-    assert effects.log_nie is not None
-    return effects.log_nie.mean(0)
+    return _logs(effects, "log_nie").mean(0)
 
 
 def _bytes(effects: Effects) -> np.ndarray[Any, Any]:
@@ -205,7 +237,7 @@ def sentence_row(arm: Arm, result: dict[str, Any], effects: Effects) -> dict[str
     ideal, total = np.asarray(result["ideal sentences"]), effects.log_te
     varies = np.ptp(ideal) > 0
     return {
-        "strength": arm.planted,
+        "arm": arm.name,
         "seed": arm.seed,
         "mean log(1 + TE)": float(total.mean()),
         "ideal": float(ideal.mean()),

@@ -13,7 +13,7 @@ Mean = Literal["ratio", "log", "median"]
 
 
 def total_effect(y0: ArrayLike, yx: ArrayLike) -> Array:
-    """The relative change of the response, ``yx / y0 - 1``, as in the paper's equation for TE.
+    """The relative change of the response, ``yx / y0 - 1``, as the paper defines TE.
 
     Args:
         y0: The odds without intervention, positive.

@@ -8,7 +8,7 @@ _PLANTED = (
     "seed, at full scale three."
 )
 _PAIRS = _PLANTED.replace("24 professions", "150 pairs of sentences")
-_WHERE = "section 4.2, the sparsity of heads; the authors' results on WinoBias"
+_WHERE = "the results on attention heads: few of them hold the effect"
 
 CARD = Card(
     name="mediation",
@@ -42,7 +42,7 @@ CARD = Card(
                 'The total effect of replacing a profession by "woman" falls with the bias of the '
                 "profession towards women."
             ),
-            where="section 4.1, the total effects of professions",
+            where="the results on total effects, by profession",
             paper=None,
             bars={"quick": at_most(-0.97), "full": at_most(-0.97)},
             unit="correlation of log(1 + TE) with the planted log odds",
@@ -52,7 +52,7 @@ CARD = Card(
         Claim(
             id="control-total",
             text="Where no bias was planted, swapping the pronoun has no effect on the whole.",
-            where="section 4.1, the random baseline",
+            where="the results on total effects: models with random weights as a baseline",
             paper=None,
             bars={"quick": at_most(0.06), "full": at_most(0.06)},
             unit="|mean log(1 + TE)|",
@@ -61,7 +61,7 @@ CARD = Card(
         Claim(
             id="control-indirect",
             text="Nor do the heads mediate anything there.",
-            where="section 4.1, the random baseline",
+            where="the results on total effects: models with random weights as a baseline",
             paper=None,
             bars={"quick": at_most(0.02), "full": at_most(0.02)},
             unit="|mean log(1 + NIE)| of all heads",
@@ -70,7 +70,7 @@ CARD = Card(
         Claim(
             id="additive",
             text="Direct and indirect effects add up, in logarithms, to the total, pair by pair.",
-            where="section 4.3, decomposition of the total effect",
+            where="the decomposition of the total effect, from the authors' results",
             paper=0.973,
             bars={"quick": at_least(0.95), "full": at_least(0.95)},
             unit="correlation of log(1 + TE) with log(1 + NIE) + log(1 + NDE)",
@@ -120,7 +120,7 @@ CARD = Card(
                 "On networks set by hand it finds the known effects: of heads, of heads that act "
                 "only together, and none where attention changes for nothing."
             ),
-            where="section 3, the definitions",
+            where="the definitions of the three effects",
             paper=None,
             bars={"quick": at_most(1e-10), "full": at_most(1e-10)},
             unit="largest error of a log effect",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_one_at_a_time = threading.RLock()
 _NAME = "mmxx_mediation"  # of our attention function in transformers' registry
 _BENT = ("softcap", "s_aux", "sinks", "position_bias", "alibi", "head_mask")
 
@@ -119,9 +121,13 @@ class _Step:
 
 @contextmanager
 def watched(parts: DecoderParts, watch: Watch) -> Iterator[None]:
-    """Let ``watch`` see and change what the model does; afterwards it is as it was."""
+    """Let ``watch`` see and change what the model does; afterwards it is as it was.
+
+    Hooks are the module's, not the thread's: other threads wait.
+    """
     training = [module for module in parts.model.modules() if module.training]
     with ExitStack() as stack:
+        stack.enter_context(_one_at_a_time)
         for module in training:
             stack.callback(setattr, module, "training", True)
         parts.model.eval()

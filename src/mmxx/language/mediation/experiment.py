@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmxx.language.mediation.effects import Effects
 
 _SHAM = False  # whether the unbiased corpus and a random ranking stand in the method's place
+_PLANTED, _CONTROL, _RANDOM = "s = 1", "s = 0", "random weights"
 _ENOUGH = 0.2  # of the total effect: below it, the heads' route is too narrow to rank heads
 
 
@@ -127,9 +128,9 @@ def _arms(config: Config, run: Run) -> list[Arm]:
     from mmxx.language.mediation.arms import Arm
 
     steps = {1.0: config.steps, 0.0: config.null_steps}
-    return [
+    arms = [
         Arm(
-            strength=0.0 if _SHAM else strength, planted=strength, seed=run.seed + number,
+            strength=strength, name=f"s = {strength:g}", seed=run.seed + number,
             steps=steps.get(strength, config.weak_steps), batch=config.batch,
             layers=config.layers, width=config.width, pairs=config.pairs, sets=config.top,
             shuffled=_SHAM,
@@ -137,6 +138,7 @@ def _arms(config: Config, run: Run) -> list[Arm]:
         for strength in config.strengths
         for number in range(config.seeds)
     ]  # fmt: skip
+    return [*arms, replace(arms[0], name=_RANDOM, steps=0)]
 
 
 def _by_hand(run: Run) -> None:
@@ -152,37 +154,36 @@ def _judge_bias(config: Config, run: Run, arms: list[Arm], results: list[dict[st
     """Professions against "woman": is the total effect that of the planted bias?"""
     import numpy as np
 
-    rows, shown, ideal = [], {}, ((), ())
-    correlations: dict[float, list[float]] = {}
+    rows, shown, ideal = [], {}, None
+    correlations: dict[str, list[float]] = {}
     for arm, result in zip(arms, results, strict=True):
         effects = _effects(result["neurons"])
         bias = np.array([entry["bias"] for entry in effects.meta])
         r = effects.correlation("bias")
-        correlations.setdefault(arm.planted, []).append(r)
+        correlations.setdefault(arm.name, []).append(r)
         rows.append(
             {
-                "strength": arm.planted, "seed": arm.seed,
+                "arm": arm.name, "seed": arm.seed,
                 "mean log(1 + TE)": round(float(effects.log_te.mean()), 4),
                 "ideal": round(float(np.mean(result["ideal professions"])), 4),
                 "correlation with the bias": round(r, 4),
-                "loss": round(result["losses"][-1], 4),
+                "loss": round((result["losses"] or [float("nan")])[-1], 4),
             }
         )  # fmt: skip
         if arm.seed == run.seed:
-            shown[f"s = {arm.planted:g}"] = (bias, effects.log_te)
-            if arm.planted == 1:
+            shown[arm.name] = (bias, effects.log_te)
+            if arm.name == _PLANTED:
                 ideal = (bias, np.asarray(result["ideal professions"]))
     run.table("professions", rows, 'Professions replaced by "woman"; the response is she over he.')
     run.figure(
         "bias",
-        _scatter(shown, ideal, "planted log odds of she", "log(1 + TE)"),
+        _scatter(shown, "planted log odds of she", "log(1 + TE)", ideal),
         'Each profession, first seed: the more a profession is his, the more "woman" changes.',
     )
     seeds = [run.seed + number for number in range(config.seeds)]
-    run.measure(
-        "bias-is-found", max(correlations[1.0]), control=max(correlations[0.0]), seeds=seeds,
-        note="the weakest seed",
-    )  # fmt: skip
+    weakest = {name: max(values) for name, values in correlations.items()}
+    found, note = weakest[_CONTROL if _SHAM else _PLANTED], "the weakest seed"
+    run.measure("bias-is-found", found, control=weakest[_CONTROL], seeds=seeds, note=note)
 
 
 def _judge_heads(config: Config, run: Run, arms: list[Arm], results: list[dict[str, Any]]) -> None:
@@ -194,8 +195,8 @@ def _judge_heads(config: Config, run: Run, arms: list[Arm], results: list[dict[s
     run.table(
         "sentences", rows, "Pairs of sentences, log units; top 3 as shares of the NIE of all heads."
     )
-    planted = [row for row in rows if row["strength"] == 1]
-    nothing = [row for row in rows if row["strength"] == 0]
+    planted = [row for row in rows if row["arm"] == _PLANTED]
+    nothing = [row for row in rows if row["arm"] == _CONTROL]
     wide = [row for row in planted if row["NIE, all heads"] >= _ENOUGH * row["mean log(1 + TE)"]]
     place = rows.index((wide or planted)[0])
     _show_heads(run, effects[place], results[place])
@@ -237,8 +238,7 @@ def _judge_heads(config: Config, run: Run, arms: list[Arm], results: list[dict[s
 
 
 def _show_heads(run: Run, effects: Effects, result: dict[str, Any]) -> None:
-    """Heat maps, the ranking, and the curves of sets, of one training."""
-
+    """Heat maps, the ranking, and what is left without the top heads, of one training."""
     run.figure("heads", _heat_maps(effects), "log(1 + effect) of each head, mean over the pairs.")
     run.table(
         "ranking",
@@ -246,6 +246,9 @@ def _show_heads(run: Run, effects: Effects, result: dict[str, Any]) -> None:
         "Heads by NIE, geometric means, with 95% intervals over pairs.",
     )
     run.table("layers", effects.per_layer("log"), "Layers by NIE and NDE, geometric means.")
+    caption = "Log units. Held at what they do in the unchanged text, what of TE is left; "
+    caption += "silenced, or given their mean attention, what becomes of the unchanged odds."
+    run.table("what-if", result["what if"], caption)
     run.artifact("effects-heads.safetensors", effects.to_bytes(), "For Effects.load.")
 
 
@@ -255,12 +258,14 @@ def _show_neurons(run: Run, arms: list[Arm], results: list[dict[str, Any]]) -> N
 
     effects = _effects(results[0]["neurons"])
     rows = effects.per_layer("log")
+    for row, together in zip(rows, results[0]["layerwise"], strict=True):
+        row["NIE of its top 5%"] = together
     rows[0]["layer"] = "words"
-    run.table("neurons", rows, f"Neurons at the profession, strength {arms[0].planted:g}, "
+    run.table("neurons", rows, f"Neurons at the profession, {arms[0].name}, "
               "first seed; concentration: the share of |NIE| in a layer's top tenth.")  # fmt: skip
     run.artifact("effects-neurons.safetensors", effects.to_bytes(), "For Effects.load.")
     shares = [
-        f"{top_share(_effects(result['neurons'])):.0%} at s = {arm.planted:g}"
+        f"{top_share(_effects(result['neurons'])):.0%} with {arm.name}"
         for arm, result in zip(arms, results, strict=True)
         if arm.seed == run.seed
     ]
@@ -323,48 +328,49 @@ def _select(
 def _own(config: Config, run: Run) -> None:
     from functools import partial
 
+    from mmxx.lab.errors import BadInputError
+    from mmxx.lab.report.figures import bars
     from mmxx.language.mediation import effects, own
 
     assert config.model is not None
     load = partial(own.load, str(config.model))
-    mediation = load()
+    try:
+        mediation = load()
+    except (ValueError, TypeError) as error:
+        raise BadInputError(str(error)) from error
     examples = own.read(config.data, config.templates, config.direction, config.split, mediation)
     if examples.skipped:
         run.artifact(
             "skipped.txt", "\n".join(examples.skipped) + "\n", "What was left out, and why."
         )
         run.note(f"{len(examples.skipped)} entries were left out; skipped.txt says why.")
-    total = run.once("total", own.total, mediation, examples)
-    kept = _effects(total).kept(config.filter) if config.filter else None
-    some = (
-        [e for e, keep in zip(examples, kept, strict=True) if keep]
-        if kept is not None
-        else examples
-    )
-    run.note(f"{len(examples)} examples, {len(some)} after the filter.")
-    for kind in ("heads", "neurons"):
+    total = _effects(run.once("total", own.total, mediation, examples))
+    kept = total.kept(config.filter) if config.filter else [True] * len(examples)
+    filtered = [example for example, keep in zip(examples, kept, strict=True) if keep]
+    run.note(f"{len(examples)} examples; the heads' after the filter are {len(filtered)}.")
+    for key in ("stereotypical", "women"):
+        if any(key in entry for entry in total.meta):
+            x = [entry[key] for entry in total.meta]
+            figure = _scatter({"examples": (x, total.log_te)}, key, "log(1 + TE)")
+            caption = f"Correlation {total.correlation(key):.3f}." if len(set(x)) > 1 else ""
+            run.figure(f"te-{key}", figure, caption)
+    for kind, some in (("heads", filtered), ("neurons", list(examples))):
         if config.kind not in (kind, "both") or not some:
             continue
         items = own.tasks(load, some, kind)
         found = effects.joined([_effects(x) for x in run.once(kind, run.map, own.measure, items)])
         run.artifact(f"effects-{kind}.safetensors", found.to_bytes(), "For Effects.load.")
         run.artifact(f"effects-{kind}.csv", own.as_csv(found), "Means of each mediator.")
-        run.table(
-            f"{kind}-ranking",
-            found.ranking(20),
-            "By mean NIE, as the paper has it, with 95% intervals.",
-        )
+        run.table(f"{kind}-ranking", found.ranking(20), "By mean NIE, with 95% intervals.")
         run.table(f"{kind}-layers", found.per_layer())
-        run.figure(kind, _heat_maps(found) if kind == "heads" else _layer_bars(found),
-                   "log(1 + effect), mean over examples.")  # fmt: skip
-        rows = [
-            {"mean": average, **own.averages(found, average)}
-            for average in ("ratio", "log", "median")
-        ]
-        run.table(f"{kind}-effects", rows, "Effects of all mediators together, and the total.")
+        run.table(f"{kind}-effects", own.averages(found), "The total, and all mediators together.")
         if kind == "heads":
+            run.figure(kind, _heat_maps(found), "log(1 + effect) of each head, mean.")
             ranked = run.once("by-rank", own.by_rank, mediation, some, found, config.top)
             _select(config, run, mediation, some, load, run.map, {"by indirect effect": ranked})
+            continue
+        largest = {f"layer {row['layer']}": row["largest NIE"] for row in found.per_layer("log")}
+        run.figure(kind, bars(largest, ylabel="largest NIE of a neuron, geometric mean"))
 
 
 # -- drawings ----------------------------------------------------------------------------------
@@ -402,16 +408,8 @@ def _heat_maps(effects: Effects) -> Figure:
     return figure
 
 
-def _layer_bars(effects: Effects) -> Figure:
-    from mmxx.lab.report.figures import bars
-
-    rows = effects.per_layer("log")
-    values = {f"layer {row['layer']}": float(row["largest NIE"]) for row in rows}
-    return bars(values, ylabel="largest NIE of a neuron, geometric mean")
-
-
 def _scatter(
-    points: dict[str, tuple[Any, Any]], ideal: tuple[Any, Any], xlabel: str, ylabel: str
+    points: dict[str, tuple[Any, Any]], xlabel: str, ylabel: str, ideal: Any = None
 ) -> Figure:
     from matplotlib.figure import Figure
 
@@ -421,7 +419,8 @@ def _scatter(
     axes = figure.subplots()
     for (label, (x, y)), colour in zip(points.items(), COLOURS, strict=False):
         axes.scatter(x, y, s=16, color=colour, label=label, linewidth=0)
-    axes.plot(*ideal, color="#000000", linewidth=0.7, label="closed form, s = 1")
+    if ideal is not None:
+        axes.plot(*ideal, color="#000000", linewidth=0.7, label="closed form, s = 1")
     axes.set_xlabel(xlabel, fontsize=9)
     axes.set_ylabel(ylabel, fontsize=9)
     axes.tick_params(labelsize=8)
@@ -437,10 +436,3 @@ def _effects(content: Any) -> Effects:
     from mmxx.language.mediation.effects import Effects
 
     return Effects.from_bytes(content.tobytes())
-
-
-def _whole(effects: Effects) -> Any:
-    """log(1 + NIE) of all heads together, [N]."""
-    assert effects.model is not None
-    assert effects.model.log_nie is not None
-    return effects.model.log_nie

@@ -51,7 +51,7 @@ class Mediation:
     Raises:
         TypeError, ValueError: The model is none that can be intervened on, see `decoder_parts`.
 
-    Source: Vig et al. (2020), section 3.
+    Source: Vig et al. (2020), the definitions of the three effects.
 
     Example:
         >>> from mmxx.nn.gpt import GPT, GPTConfig
@@ -194,8 +194,9 @@ class Mediation:
         found: list[list[Part]] = []
         for one in sets:
             pairs = sorted(set(one))
-            _chosen("layers of sets", (layer for layer, _ in pairs), top)
-            _chosen(f"{kind} of sets", (unit for _, unit in pairs), most)
+            if pairs:
+                _chosen("layers of sets", (layer for layer, _ in pairs), top)
+                _chosen(f"{kind} of sets", (unit for _, unit in pairs), most)
             found.append([(kind, layer, unit) for layer, unit in pairs])
         labels = (tuple("+".join(f"{a}-{b}" for _, a, b in one) or "none" for one in found),)
         flat = self._measure(examples, kind, found, labels, mode, alpha)
@@ -289,7 +290,7 @@ class Mediation:
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
         if sets is not None and not sets:
-            raise ValueError("layers, heads, neurons or sets must name one mediator or more")
+            raise ValueError("sets must be one or more, got none")
         encoded = self.encode(examples, kind)
         n, m = len(encoded), len(sets or ())
         logs = np.empty((n, 2))
@@ -397,7 +398,7 @@ def _chosen(name: str, wanted: Iterable[int] | None, most: int) -> list[int]:
     if wanted is None:
         return list(range(most))
     found = [int(index) for index in wanted]
-    if any(not 0 <= index < most for index in found):
+    if not found or any(not 0 <= index < most for index in found):
         raise ValueError(f"{name} must lie in [0, {most}), got {found}")
     return found
 

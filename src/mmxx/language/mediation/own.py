@@ -101,16 +101,14 @@ def _kind(data: Path) -> str:
 
 
 class Task(NamedTuple):
-    """Some examples to measure with the model that a function loads."""
+    """Some examples to measure, through heads or neurons, with the model that a function loads."""
 
     load: Callable[[], Mediation]
     examples: Sequence[Example]
-    kind: Literal["heads", "neurons"]
+    kind: str
 
 
-def tasks(
-    load: Callable[[], Mediation], examples: Sequence[Example], kind: Literal["heads", "neurons"]
-) -> list[Task]:
+def tasks(load: Callable[[], Mediation], examples: Sequence[Example], kind: str) -> list[Task]:
     """Tasks of a few examples each, in their order."""
     parts = range(0, len(examples), _EXAMPLES)
     return [Task(load, examples[begin : begin + _EXAMPLES], kind) for begin in parts]
@@ -142,19 +140,19 @@ def by_rank(
     return found.mean(0).tolist()
 
 
-def averages(effects: Effects, kind: Mean) -> dict[str, float]:
-    """The total, and what all heads together do, for a table."""
-    summary = (effects.model or effects).mean(kind)
-    found = {
-        "TE": float(summary.te.value),
-        "low": float(summary.te.low),
-        "high": float(summary.te.high),
-    }
-    if effects.model is not None:
-        for name, part in (("NIE", summary.nie), ("NDE", summary.nde)):
-            if part is not None:
-                found[name] = float(part.value)
-    return found
+def averages(effects: Effects) -> list[dict[str, Any]]:
+    """The total, and what all heads together do, by each of the averages."""
+    rows = []
+    kinds: tuple[Mean, ...] = ("ratio", "log", "median")
+    for kind in kinds:
+        summary = (effects.model or effects).mean(kind)
+        row: dict[str, Any] = {"mean": kind}
+        for name, part in (("TE", summary.te), ("NIE", summary.nie), ("NDE", summary.nde)):
+            if part is not None and part.value.ndim == 0:
+                row[name] = float(part.value)
+                row[f"{name} low"], row[f"{name} high"] = float(part.low), float(part.high)
+        rows.append(row)
+    return rows
 
 
 def as_csv(effects: Effects) -> str:

@@ -319,7 +319,8 @@ def load_winogender(
     """The paper's swap-gender examples from Winogender's templates.
 
     An occupation of which more than half are women takes the female continuation, and the
-    participant the other; else it is the other way about. ``meta`` holds the share as ``female``.
+    participant the other; else it is the other way about. ``meta`` holds the share as ``women``, in
+    per cent.
 
     Args:
         folder: Holds a file of templates (``*templates*.tsv``: occupation, participant, answer,
@@ -406,7 +407,7 @@ def _winogender_pair(
     share = shares[occupation]
     female, male = ("0", "1") if share > 50 else ("1", "0")
     pronouns = ("she", "he") if pieces[0][1] == "NOM" else ("her", "his")
-    meta = {"occupation": occupation, "participant": participant, "female": share}
+    meta = {"occupation": occupation, "participant": participant, "women": share}
     return _swap_gender(pieces[0][0], pronouns, rests[female], rests[male], meta)
 
 

@@ -126,7 +126,7 @@ def select(
     Raises:
         ValueError: ``k`` is out of range, or an argument is unknown.
 
-    Source: Vig et al. (2020), section 3.3, after Algorithm 1.
+    Source: Vig et al. (2020), on selecting subsets of mediators.
     """
     if method not in ("greedy", "top-k"):
         raise ValueError(f"method must be 'greedy' or 'top-k', got {method!r}")
