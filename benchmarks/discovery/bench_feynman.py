@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from mmxx.discovery.feynman import Expr, brute_force
-from mmxx.discovery.feynman.search import Alphabet, templates
+from mmxx.discovery.feynman.alphabet import Alphabet, templates
 from mmxx.discovery.feynman.solve import Frontier
 
 RECORDED = 144_000  # formulas/s, mdl_mult of SJ001/AI-Feynman; recorded, other machine

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mmxx.discovery.feynman import Expr, brute_force
-from mmxx.discovery.feynman.search import Alphabet, Cursor, templates
+from mmxx.discovery.feynman.alphabet import Alphabet, templates
+from mmxx.discovery.feynman.search import Cursor
 
 COUNTS = [4, 40, 428, 5072, 64468, 859384, 11853948, 167763360, 2422342052]
 X = np.random.default_rng(0).uniform(1, 3, (200, 2))

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import cumulative_simpson
 
+from mmxx.discovery.feynman.alphabet import Alphabet, templates
 from mmxx.discovery.feynman.bits import rms
 from mmxx.discovery.feynman.expression import Expr, num, var
 from mmxx.discovery.feynman.network import Oracle
-from mmxx.discovery.feynman.search import Alphabet, brute_force, templates
+from mmxx.discovery.feynman.search import brute_force
 
 Array = NDArray[np.float64]
 #: What is looked for, in this order.

@@ -20,12 +20,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from mmxx.discovery.feynman.alphabet import Alphabet
 from mmxx.discovery.feynman.bits import PRECISION
 from mmxx.discovery.feynman.expression import Expr, num, var
 from mmxx.discovery.feynman.grammar import RESERVED
 from mmxx.discovery.feynman.modularity import KINDS
 from mmxx.discovery.feynman.recursion import Node, Settings, solve
-from mmxx.discovery.feynman.search import Alphabet, Map
+from mmxx.discovery.feynman.search import Map
 from mmxx.discovery.feynman.solve import Formula, Frontier
 from mmxx.discovery.feynman.units import check_units, dimensional_reduce
 

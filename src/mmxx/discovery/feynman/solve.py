@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmxx.discovery.feynman.alphabet import MAX_VARIABLES
 from mmxx.discovery.feynman.bits import PRECISION, Pareto, mdl, rms
 from mmxx.discovery.feynman.expression import Expr
 from mmxx.discovery.feynman.polyfit import TRANSFORMS, monomial, polynomial, spread_of, transform
-from mmxx.discovery.feynman.search import MAX_VARIABLES, Map, brute_force
+from mmxx.discovery.feynman.search import Map, brute_force
 from mmxx.discovery.feynman.simplify import distribute
 from mmxx.discovery.feynman.snap import MOST_NUMBERS, refine, snap, with_pi
 

@@ -6,16 +6,10 @@ same tree, bit for bit, whatever the order of the rows, the number of threads or
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import (
-    njit,  # pyright: ignore[reportPrivateImportUsage]
-    types,  # pyright: ignore[reportPrivateImportUsage]
-)
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit  # pyright: ignore[reportPrivateImportUsage]
+
+from mmxx.tabular.snapboost._machine_code import prefetch, trailing_zeros
 
 BINS = 256  # of a column's histogram; the last one holds missing values
 MISSING = BINS - 1
@@ -42,35 +36,6 @@ PARENT, SIDE, FIRST, END, DEPTH, SLOT = range(6)
 _ONE, _TWO, _THREE, _BINS = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(BINS)
 
 
-def _count_zeros(typing_context, x):
-    def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
-
-    return types.uint64(types.uint64), generate
-
-
-_trailing_zeros: Any = intrinsic(_count_zeros)
-
-
-def _fetch_row(typing_context, array, row):
-    def generate(context, builder, signature, arguments):
-        view = context.make_array(signature.args[0])(context, builder, arguments[0])
-        stride = cgutils.unpack_tuple(builder, view.strides)[0]
-        start = builder.ptrtoint(view.data, stride.type)
-        place = builder.add(start, builder.mul(arguments[1], stride))
-        byte, number = ir.PointerType(ir.IntType(8)), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        read, keep, data = (ir.Constant(number, x) for x in (0, 3, 1))
-        builder.call(function, [builder.inttoptr(place, byte), read, keep, data])
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), generate
-
-
-_prefetch: Any = intrinsic(_fetch_row)
-
-
 @njit(cache=True, nogil=True)
 def accumulate(hist, bins, gh, rows, columns):
     """Add rows to the histogram of each column.
@@ -93,8 +58,8 @@ def accumulate(hist, bins, gh, rows, columns):
             row = np.uintp(rows[i])
             # below the root rows lie scattered, and waiting for them would take most of the time
             ahead = rows[min(i + AHEAD, rows.size - 1)]
-            _prefetch(bins, ahead)
-            _prefetch(gh, ahead)
+            prefetch(bins, ahead)
+            prefetch(gh, ahead)
             value, weight = gh[row, 0], gh[row, 1]
             if weighted:
                 for c in range(first, last):
@@ -138,7 +103,7 @@ def partition(bins, rows, spare, feature, low, missing_left, left):
     count, others = np.uintp(0), np.uintp(0)
     for i in range(rows.size):
         row = rows[i]
-        _prefetch(bins, rows[min(i + AHEAD, rows.size - 1)])
+        prefetch(bins, rows[min(i + AHEAD, rows.size - 1)])
         side = np.uintp(goes[np.uintp(bins[np.uintp(row), column])])
         rows[count] = row  # never ahead of the row that is read
         spare[others] = row
@@ -307,7 +272,7 @@ def _search_rows(bins, gh, rows, columns, kinds, total, bounds, settings, tally,
         size = 0
         for word in range(4):
             while used[word]:
-                code = 64 * word + np.int64(_trailing_zeros(used[word]))
+                code = 64 * word + np.int64(trailing_zeros(used[word]))
                 codes[size] = code
                 sums[size] = tally[code]
                 tally[code] = 0

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmxx.tabular.snapboost.binning import Map
 from mmxx.tabular.snapboost.boosting import SnapBoost
 from mmxx.tabular.snapboost.estimators import SnapBoostClassifier, SnapBoostRegressor
 from mmxx.tabular.snapboost.machine import Machine
 from mmxx.tabular.snapboost.problems import Problem, Split
+from mmxx.tabular.snapboost.tuning import tune
 
 Array = NDArray[np.float64]
 ARMS = ("one depth", "random depth", "mixed", "control", "ridge only")
@@ -164,3 +168,32 @@ def test_loss(model: Any, X: Array, y: Array) -> float:
         return float(np.square(found - y).mean())
     mine = found[np.arange(len(y)), np.searchsorted(model.classes_, y)]
     return float(-np.log(np.maximum(mine, 1e-15)).mean())
+
+
+def tuned(
+    problem: Problem, candidates: int, rounds: int, seed: int, map: Map
+) -> list[dict[str, Any]]:
+    """Settings of the mixture by successive halving, those that were taken farthest first.
+
+    Returns:
+        For each its ``loss``, ``taken to`` (rounds) and parameters.
+    """
+    model = estimator(
+        "mixed", problem.task, n_rounds=rounds, categorical_features=list(problem.categorical)
+    )
+    found = tune(model, problem.X, problem.y, n_candidates=candidates, random_state=seed, map=map)
+    trials = sorted(found.trials, key=lambda trial: (-trial.rounds, trial.loss))
+    return [{"loss": t.loss, "taken to": t.rounds, **t.parameters} for t in trials]
+
+
+def as_csv(problem: Problem, model: Any) -> str:
+    """Targets and predictions for all rows of a table, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    found = predictions(model, problem.X)
+    found = found[:, None] if found.ndim == 1 else found
+    heads = ["predicted"] if found.shape[1] == 1 else [f"p{k}" for k in range(found.shape[1])]
+    writer.writerow(["target", *heads])
+    for y, line in zip(problem.y.tolist(), found.tolist(), strict=True):
+        writer.writerow([y, *(f"{value:.6g}" for value in line)])
+    return text.getvalue()

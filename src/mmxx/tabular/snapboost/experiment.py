@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -400,7 +398,7 @@ def _draw_dependence(
 
 def _own(config: Config, run: Run) -> None:
     from mmxx.data import load
-    from mmxx.tabular.snapboost import files, problems
+    from mmxx.tabular.snapboost import arms, files, problems
     from mmxx.tabular.snapboost.card import CARD
 
     assert config.data is not None
@@ -423,44 +421,19 @@ def _own(config: Config, run: Run) -> None:
         for name, share in zip(names, model.feature_importances_, strict=True)
     ]
     run.table("importances", sorted(rows, key=lambda row: -row["share"]), "What each column gave.")
-    _write_predictions(run, problem, model)
+    run.artifact("predictions.csv", arms.as_csv(problem, model), "Of that model, for all rows.")
 
 
 def _tune(config: Config, run: Run, problem: Problem) -> dict[str, Any]:
     """Settings by successive halving; the table of those that were tried."""
-    from mmxx.tabular.snapboost import arms, tuning
+    from mmxx.tabular.snapboost import arms
 
-    model = arms.estimator(
-        "mixed", problem.task, n_rounds=config.rounds,
-        categorical_features=list(problem.categorical),
-    )  # fmt: skip
-
-    def tuned() -> list[dict[str, Any]]:
-        found = tuning.tune(
-            model, problem.X, problem.y, n_candidates=config.configurations,
-            random_state=run.seed, map=run.map,
-        )  # fmt: skip
-        trials = sorted(found.trials, key=lambda trial: (-trial.rounds, trial.loss))
-        return [{"loss": t.loss, "taken to": t.rounds, **t.parameters} for t in trials]
-
-    trials = run.once("tuning", tuned)
+    trials = run.once(
+        "tuning", arms.tuned, problem, config.configurations, config.rounds, run.seed, run.map
+    )
     rows = [
         {name: round(v, 5) if isinstance(v, float) else v for name, v in trial.items()}
         for trial in trials
     ]
     run.table("tuning", rows, "Settings by successive halving over rounds, five folds.")
     return {k: v for k, v in trials[0].items() if k not in ("loss", "taken to")}
-
-
-def _write_predictions(run: Run, problem: Problem, model: Any) -> None:
-    from mmxx.tabular.snapboost.arms import predictions
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    found = predictions(model, problem.X)
-    found = found[:, None] if found.ndim == 1 else found
-    heads = ["predicted"] if found.shape[1] == 1 else [f"p{k}" for k in range(found.shape[1])]
-    writer.writerow(["target", *heads])
-    for y, line in zip(problem.y.tolist(), found.tolist(), strict=True):
-        writer.writerow([y, *(f"{value:.6g}" for value in line)])
-    run.artifact("predictions.csv", text.getvalue(), "Of that model, for all rows.")
