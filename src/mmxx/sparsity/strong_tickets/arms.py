@@ -67,6 +67,12 @@ def train(net: nn.Sequential, data: Split, *, epochs: int, seed: int) -> None:
             optimizer.step()
 
 
+def trained(net: nn.Sequential, data: Split, epochs: int, seed: int) -> dict[str, Tensor]:
+    """The state of a network after `train`."""
+    train(net, data, epochs=epochs, seed=seed)
+    return net.state_dict()
+
+
 @torch.no_grad()
 def outputs(net: nn.Module, x: Tensor) -> Tensor:
     """The network's outputs, batch by batch: [N, classes]."""

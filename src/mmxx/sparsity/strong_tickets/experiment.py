@@ -394,16 +394,9 @@ def _trained(config: Config, run: Run, data: Split) -> tuple[nn.Sequential, Spli
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         net = arms.mlp(data.x[0].numel(), config.hidden, int(data.y.max()) + 1)
-    state = run.once("target", _train, net, training, config.epochs, run.seed)
+    state = run.once("target", arms.trained, net, training, config.epochs, run.seed)
     net.load_state_dict(state)
     return net, arms.Split(data.x[test], data.y[test])
-
-
-def _train(net: nn.Sequential, data: Split, epochs: int, seed: int) -> dict[str, Any]:
-    from mmxx.sparsity.strong_tickets import arms
-
-    arms.train(net, data, epochs=epochs, seed=seed)
-    return net.state_dict()
 
 
 def _ticket(
