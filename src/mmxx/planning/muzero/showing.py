@@ -1,0 +1,132 @@
+"""What a report shows of an agent: main lines of a search, a game, tests, the agent's own file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mmxx.planning.muzero import matches
+from mmxx.planning.muzero.agent import MuZero
+from mmxx.planning.muzero.games import InARow
+from mmxx.planning.muzero.learner import Learner
+from mmxx.planning.muzero.self_play import Planner
+
+BOARD = "X in the corners 1 and 9, O in the middle: O moves"
+_OPENING = (0, 4, 8)
+
+
+def planner_of(learner: Learner) -> Planner:
+    """The newest network of a training, with its search."""
+    return Planner(learner.game, learner.settings, learner.network())
+
+
+def agent_bytes(learner: Learner, name: str) -> bytes:
+    """A trained agent as the file that `MuZero.load` reads.
+
+    Args:
+        learner: The training.
+        name: The game's name.
+    """
+    agent = MuZero.__new__(MuZero)
+    agent.name, agent.game, agent.settings = name, learner.game, learner.settings
+    agent.learner, agent.random_state = learner, learner.seed
+    return agent.to_bytes()
+
+
+def main_lines(planner: Planner, breadth: int = 3, depth: int = 3) -> list[dict[str, Any]]:
+    """The most visited children to a depth, with places for a drawing.
+
+    Args:
+        planner: Of tic-tac-toe.
+        breadth: Children of the root; one fewer on each level below.
+        depth: Levels.
+
+    Returns:
+        Nodes with x, y, label, share of the visits, and the index of the node above.
+    """
+    game = planner.game
+    state = game.init(np.random.default_rng(0), 1)
+    for action in _OPENING:
+        state, _, _ = game.step(state, np.array([action]))
+    tree = planner.search(game.observe(state), game.legal(state), 0, state=state).tree.to_dict(0)
+    found: list[dict[str, Any]] = []
+    heights = [0.0]
+
+    def walk(
+        node: dict[str, Any], level: int, above: int | None, label: str, share: float
+    ) -> float:
+        place = len(found)
+        found.append({"x": level, "above": above, "label": label, "share": share})
+        ranked = sorted(node["children"].items(), key=lambda pair: -pair[1]["N"])
+        shown = [
+            walk(child, level + 1, place,
+                 f"{action + 1}   N {child['N']}\nP {child['P']:.2f}  Q {child['Q']:+.2f}",
+                 child["N"] / max(tree["N"], 1))
+            for action, child in ranked[: max(1, breadth - level)]
+            if level < depth
+        ]  # fmt: skip
+        if not shown:
+            heights[0] -= 1
+            shown = [heights[0]]
+        found[place]["y"] = (shown[0] + shown[-1]) / 2
+        return found[place]["y"]
+
+    walk(tree, 0, None, f"N {tree['N']}\nV {tree['V']:+.2f}", 1.0)
+    return found
+
+
+def draw(game: Any, state: np.ndarray) -> str:
+    """One position as text: X and O on the boards, else the observation.
+
+    Args:
+        game: The game.
+        state: One row.
+    """
+    if not isinstance(game, InARow):
+        return np.array2string(game.observe(state)[0], precision=3)
+    cells = state[0, :-2].reshape(game.rows, game.columns)
+    mark = {1: "X", -1: "O", 0: "."}
+    return "\n".join(" ".join(mark[int(one)] for one in row) for row in cells)
+
+
+def replay(planner: Planner) -> str:
+    """A game of the agent against itself, with the value it sees and its most visited moves.
+
+    Args:
+        planner: Network and search of a game that can be drawn.
+    """
+    game = planner.game
+    state = game.init(np.random.default_rng(0), 1)
+    lines, done = [draw(game, state)], np.zeros(1)
+    while not done[0]:
+        found = planner.search(game.observe(state), game.legal(state), 0, state=state)
+        summary = found.tree.summary()
+        best = np.argsort(-summary.visit_counts[0], kind="stable")[:3]
+        seen = ", ".join(f"{a + 1}: {summary.visit_counts[0, a]} visits" for a in best)
+        lines.append(f"\nvalue {summary.value[0]:+.2f}; {seen}")
+        state, _, done = game.step(state, np.asarray(found.action))
+        lines.append(draw(game, state))
+    return "\n".join(lines) + "\n"
+
+
+def test_rows(learner: Learner, tests: list[int], episodes: int, seed: int) -> list[dict[str, Any]]:
+    """Returns, or results against a random player, for several budgets.
+
+    Args:
+        learner: The training.
+        tests: Simulations; 0 is the policy alone.
+        episodes: Of each.
+        seed: Draws the starts.
+    """
+    game, rows = learner.game, []
+    for n in tests:
+        player = matches.planner_player(planner_of(learner), n)
+        rng = np.random.default_rng([seed, 9])
+        if game.num_players == 2:
+            score = matches.play_match(game, player, matches.random_player(game), episodes, rng)
+        else:
+            score = matches.returns(game, player, episodes, rng, learner.settings.max_moves)
+        low, high = score.interval
+        rows.append({"simulations": n, "mean": score.mean, "from": low, "to": high})
+    return rows
