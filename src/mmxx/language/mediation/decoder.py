@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -241,11 +240,11 @@ _active: list[tuple[Watch, Callable[[nn.Module], int]]] = []  # the innermost wa
 @contextmanager
 def attending(model: Any, watch: Watch, number: Callable[[nn.Module], int]) -> Iterator[None]:
     """Let our attention function stand in for the model's own; ``number`` tells the layer."""
-    # by name, since a type checker would read all of the package
-    masks: Any = import_module("transformers.masking_utils")
-    models: Any = import_module("transformers.modeling_utils")
-    models.AttentionInterface.register(_NAME, _attend)
-    masks.AttentionMaskInterface.register(_NAME, masks.eager_mask)
+    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+    from transformers.modeling_utils import AttentionInterface
+
+    AttentionInterface.register(_NAME, _attend)
+    AttentionMaskInterface.register(_NAME, eager_mask)
     before = model.config._attn_implementation
     model.set_attn_implementation(_NAME)
     _active.append((watch, number))

@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -43,12 +42,13 @@ def load(folder: str) -> Mediation:
             f"model: {folder} has no config.json; accepted: a folder that save_pretrained wrote, "
             "with model.safetensors and a tokenizer"
         )
-    transformers: Any = import_module("transformers")  # a type checker would read all its models
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises what it likes on a folder that does not fit
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"model: {folder} cannot be loaded ({reason})") from error

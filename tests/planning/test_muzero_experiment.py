@@ -1,0 +1,95 @@
+"""The experiment: backends, environments of one's own, the sham, settings."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmxx.lab.folder import Options
+from mmxx.lab.run import create, execute
+from mmxx.lab.testing import assert_same, outcome
+from mmxx.planning.muzero import MuZero, experiment
+from mmxx.planning.muzero.card import CARD
+from mmxx.planning.muzero.experiment import TINY, Config
+
+SHORT = replace(TINY, parts=("short",))
+
+
+def measure(folder: Path, config: Config, *, tier: str = "tiny", backend: str = "serial") -> Any:
+    run = create(folder, CARD, config, Options(seed=0, backend=backend), tier)
+    execute(run, experiment.run)
+    return {line["id"]: line for line in run.verdicts}
+
+
+def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with open(folder / "tables" / f"{name}.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("backend", ["process", pytest.param("ray", marks=pytest.mark.slow)])
+def test_backends_give_the_same_bits(tmp_path: Path, backend: str) -> None:
+    if backend == "ray":
+        pytest.importorskip("ray")
+    measure(tmp_path / "serial", SHORT)
+    measure(tmp_path / "other", SHORT, backend=backend)
+    assert_same(outcome(tmp_path / "serial"), outcome(tmp_path / "other"))
+
+
+def test_parts_that_were_left_out_say_so(tmp_path: Path) -> None:
+    found = measure(tmp_path / "run", replace(TINY, parts=("cartpole",)))
+    assert "'short' was not asked for" in found["optimal-play"]["note"]
+    assert "'long' was not asked for" in found["beats-model-free"]["note"]
+    assert found["cartpole"]["measured"] > 0
+    assert {row["player"] for row in rows(tmp_path / "run", "cartpole")} == {
+        "cartpole 0", "cartpole 2", "cartpole permuted",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("env", ["catch", "connect4", "FrozenLake-v1"])
+def test_another_environment_is_learned_and_can_be_loaded(tmp_path: Path, env: str) -> None:
+    config = replace(TINY, env=env, moves=60, search="gumbel", reanalyze=0.5)
+    found = measure(tmp_path / "run", config)
+    assert {line["note"] for line in found.values()} == {
+        f"{env} was learned instead of tic-tac-toe"
+    }
+    assert [row["simulations"] for row in rows(tmp_path / "run", "tests")] == ["0", "2"]
+    agent = MuZero.load(tmp_path / "run" / "artifacts" / "agent.safetensors")
+    assert agent.settings.search == "gumbel"
+
+
+def test_an_unknown_environment_is_refused_before_anything_is_learned(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no game is called 'chess'"):
+        measure(tmp_path / "run", replace(TINY, env="chess"))
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+@pytest.mark.slow
+def test_muzero_holds_where_its_controls_do_not(tmp_path: Path) -> None:
+    config = Config(games=5400)
+    found = measure(tmp_path / "ours", config, tier="quick")
+    assert found["search-adds"]["verdict"] == found["model-matters"]["verdict"] == "holds"
+    with experiment.sham():
+        shammed = measure(tmp_path / "sham", config, tier="quick")
+    assert all(c["verdict"] == "falls short" for c in shammed.values() if c["sham"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"games": 0}, "games must be 1 or more, got 0"),
+        ({"tests": ()}, "tests must be numbers from 0"),
+        ({"tests": (-1,)}, "tests must be numbers from 0"),
+        ({"few": (0,)}, "few must be numbers from 1"),
+        ({"parts": ()}, "parts must name one or more"),
+        ({"parts": ("long", "long")}, "parts must name one or more, each once"),
+        ({"reanalyze": 2.0}, "reanalyze must be from 0 to 1"),
+        ({"control_games": 9000}, "control_games must not exceed games, 8000, got 9000"),
+    ],
+)
+def test_bad_settings_are_refused(changes: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        Config(**changes)
