@@ -214,7 +214,9 @@ def _train(run: Run, study: Study, generations: int) -> None:
     for step in loop:
         logged = study.absorb(run.map(work, study.tasks()))
         run.log(step, **logged)
-        run.check_finite(step, **{k: v for k, v in logged.items() if k.endswith("/loss")})
+        losses = {name: value for name, value in logged.items() if name.endswith("/loss")}
+        if losses and not run.check_finite(step, **losses):  # the first games are played untrained
+            break
         if study.finished:
             loop.finish()
 
