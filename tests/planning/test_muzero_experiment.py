@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mmxx.lab.folder import Options
 from mmxx.lab.run import create, execute
 from mmxx.lab.testing import assert_same, outcome
-from mmxx.planning.muzero import MuZero, experiment
+from mmxx.planning.muzero import MuZero, arms, experiment
 from mmxx.planning.muzero.card import CARD
 from mmxx.planning.muzero.experiment import TINY, Config
+from mmxx.planning.muzero.games import InARow
+from mmxx.planning.muzero.judges import connect_four_values
 
 SHORT = replace(TINY, parts=("short",))
 
@@ -93,3 +96,16 @@ def test_muzero_holds_where_its_controls_do_not(tmp_path: Path) -> None:
 def test_bad_settings_are_refused(changes: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Config(**changes)
+
+
+def test_positions_to_judge_run_on_and_have_a_move_to_find() -> None:
+    game = InARow(4, 4, 4, gravity=True)
+    item = arms.PositionsItem(game, (0, 8, 0), 5, 7)
+    states, values = arms.solve_positions(item)
+    assert states.shape == (5, 18)
+    assert (np.abs(states[:, :16]).sum(1) == 7).all()
+    assert (values == connect_four_values(states, 4, 4)).all()
+    legal = np.where(values > -2, values, values.max(1, keepdims=True))
+    assert (legal.min(1) < values.max(1)).all()
+    again = arms.solve_positions(item)
+    assert all(np.array_equal(*pair) for pair in zip(again, (states, values), strict=True))

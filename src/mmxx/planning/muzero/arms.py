@@ -19,6 +19,7 @@ from mmxx.planning.muzero.settings import Settings, recipe
 Orders = tuple[tuple[int, ...], ...]
 GENERATION = 300  # games of tic-tac-toe between two sets of weights
 STEPS_PER_GAME = 1 / 6.4
+_PART = 25  # positions of Connect Four in a task: some seconds to minutes for the solver
 
 
 def board(simulations: int, total: int, schedule: int = 0, **changes: Any) -> Settings:
@@ -133,9 +134,9 @@ class JudgeItem:
         weights: The network's.
         simulations: 0 is the policy without search.
         permuted: Orders of the actions as g hears them, one for each repetition; () for none.
-        seed: Draws starts and positions.
-        count: Episodes, or positions.
-        ply: Moves before the positions of "connect4".
+        seed: Draws starts.
+        count: Episodes.
+        solved: Positions of "connect4" and the values of their moves, from `solve_positions`.
     """
 
     kind: str
@@ -146,7 +147,7 @@ class JudgeItem:
     permuted: Orders = ()
     seed: tuple[int, ...] = (0,)
     count: int = 32
-    ply: int = 14
+    solved: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def work_judge(item: JudgeItem) -> dict[str, float]:
@@ -166,7 +167,8 @@ def _judge(item: JudgeItem, planner: Planner) -> dict[str, float]:
         score = matches.returns(item.game, player, item.count, rng, item.settings.max_moves)
         return {"return": score.mean, "low": score.interval[0], "high": score.interval[1]}
     if item.kind == "connect4":
-        states, values = _connect_four_positions(item)
+        assert item.solved is not None
+        states, values = item.solved
         action = _moves(planner, states, item.simulations)
         chosen = np.take_along_axis(values, action[:, None], 1)[:, 0]
         legal = values > -2
@@ -185,10 +187,26 @@ def _moves(planner: Planner, states: np.ndarray, simulations: int) -> np.ndarray
     )
 
 
-def _connect_four_positions(item: JudgeItem) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class PositionsItem:
+    """Positions of Connect Four to draw and to solve: a task.
+
+    Attributes:
+        game: The board.
+        seed: Draws them.
+        count: How many.
+        ply: Random moves before each.
+    """
+
+    game: InARow
+    seed: tuple[int, ...]
+    count: int
+    ply: int
+
+
+def solve_positions(item: PositionsItem) -> tuple[np.ndarray, np.ndarray]:
     """Running positions after random play in which not every move is best, and their values."""
     game = item.game
-    assert isinstance(game, InARow)
     rng = np.random.default_rng(item.seed)
     blind = matches.random_player(game)
     states, values = [], []
@@ -205,8 +223,27 @@ def _connect_four_positions(item: JudgeItem) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(states)[: item.count], np.concatenate(values)[: item.count]
 
 
+def position_items(config: Any, study: Study, seed: int) -> list[PositionsItem]:
+    """The positions that the solver judges Connect Four on, in parts; [] where it is not asked."""
+    if "connect4" not in config.parts:
+        return []
+    game = study.learners["connect4"].game
+    assert isinstance(game, InARow)
+    parts = range(-(-config.positions // _PART))
+    counts = [min(_PART, config.positions - part * _PART) for part in parts]
+    return [
+        PositionsItem(game, (seed, 8, part), count, config.ply)
+        for part, count in zip(parts, counts, strict=True)
+    ]
+
+
 def judge_items(
-    config: Any, study: Study, seeds: range, orders: Orders, mixed: Orders
+    config: Any,
+    study: Study,
+    seeds: range,
+    orders: Orders,
+    mixed: Orders,
+    solved: list[tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, JudgeItem]:
     """Every player to judge, by name.
 
@@ -216,13 +253,13 @@ def judge_items(
         seeds: Of the repetitions.
         orders: Permutations of the actions for the control.
         mixed: The same for MuZero itself, where a sham stands in its place.
+        solved: What became of `position_items`.
     """
     items: dict[str, JudgeItem] = {}
 
-    def add(name: str, learner: str, simulations: int, **more: Any) -> None:
+    def add(name: str, learner: str, simulations: int, kind: str = "solved", **more: Any) -> None:
         own = study.learners[learner]
-        item = JudgeItem("solved", own.game, own.settings, own.weights, simulations, **more)
-        items[name] = item
+        items[name] = JudgeItem(kind, own.game, own.settings, own.weights, simulations, **more)
 
     for seed in seeds:
         for n in config.tests:
@@ -248,21 +285,15 @@ def judge_items(
     for name in study.learners:
         if name.startswith("few-"):
             add(f"{name} {config.simulations}", name, config.simulations)
-    both = {"seed": (seeds[0], 7), "count": config.episodes}
     if "cartpole" in config.parts:
+        both = {"kind": "returns", "seed": (seeds[0], 7), "count": config.episodes}
         for n in dict.fromkeys((*[n for n in config.tests if n <= 100], config.simulations)):
             add(f"cartpole {n}", "cartpole", n, **both)
         add("cartpole permuted", "cartpole", config.simulations, **both, permuted=((1, 0),))
-        for name in items:
-            if name.startswith("cartpole"):
-                items[name] = replace(items[name], kind="returns")
     if "connect4" in config.parts:
+        states, values = (np.concatenate(part) for part in zip(*solved, strict=True))
         for n in (0, config.simulations, 4 * config.simulations):
-            add(f"connect4 {n}", "connect4", n)
-            items[f"connect4 {n}"] = replace(
-                items[f"connect4 {n}"], kind="connect4", seed=(seeds[0], 8),
-                count=config.positions, ply=config.ply,
-            )  # fmt: skip
+            add(f"connect4 {n}", "connect4", n, kind="connect4", solved=(states, values))
     return items
 
 

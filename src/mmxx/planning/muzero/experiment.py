@@ -105,7 +105,10 @@ def run(config: Config, run: Run) -> None:
     longest = max(_generations(learner.settings) for learner in study.learners.values())
     _train(run, study, longest)
     orders = _orders(run, 9, 3)
-    items = arms.judge_items(config, study, _seeds(config, run), orders, orders if _SHAM else ())
+    parts = arms.position_items(config, study, run.seed)
+    solved = run.once("positions", run.map, arms.solve_positions, parts) if parts else []
+    mixed = orders if _SHAM else ()
+    items = arms.judge_items(config, study, _seeds(config, run), orders, mixed, solved)
     found = run.once("judged", run.map, arms.work_judge, list(items.values()))
     results = dict(zip(items, found, strict=True))
     run.table(
