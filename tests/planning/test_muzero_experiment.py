@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmxx.lab.errors import BadInputError
 from mmxx.lab.folder import Options
 from mmxx.lab.run import create, execute
 from mmxx.lab.testing import assert_same, outcome
@@ -96,6 +97,12 @@ def test_muzero_holds_where_its_controls_do_not(tmp_path: Path) -> None:
 def test_bad_settings_are_refused(changes: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Config(**changes)
+
+
+@pytest.mark.parametrize("env", ["nosuch-v9", "nosuch_module:Game", "math:Nothing"])
+def test_an_environment_that_is_not_there_is_bad_input(tmp_path: Path, env: str) -> None:
+    with pytest.raises(BadInputError, match="env: "):
+        measure(tmp_path / "run", replace(TINY, env=env))
 
 
 def test_positions_to_judge_run_on_and_have_a_move_to_find() -> None:

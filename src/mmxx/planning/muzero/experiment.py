@@ -390,14 +390,18 @@ def _draw_tree(lines: list[dict[str, Any]], board: str) -> Figure:
 
 def _own(config: Config, run: Run) -> None:
     """Learn a game or an environment by name, and say how well it goes."""
+    from mmxx.lab.errors import BadInputError
     from mmxx.planning.muzero import arms, showing
     from mmxx.planning.muzero.card import CARD
     from mmxx.planning.muzero.learner import Learner
     from mmxx.planning.muzero.one_at_a_time import make_game
 
+    try:
+        game = make_game(config.env)
+    except ValueError as error:
+        raise BadInputError(f"env: {error}") from error
     for claim in CARD.claims:
         run.not_measured(claim.id, f"{config.env} was learned instead of tic-tac-toe")
-    game = make_game(config.env)
     more: dict[str, Any] = {
         "search": config.search, "num_simulations": config.simulations,
         "reanalyze_fraction": config.reanalyze,
