@@ -82,6 +82,16 @@ def test_large_vocabularies_take_four_bytes(tmp_path):
     assert (tmp_path / "tokens.bin").stat().st_size == 4 * 16
 
 
+def test_of_few_documents_the_end_of_the_longest_is_held_out(tmp_path):
+    texts = ["ab" * 20, "abcd" * 50, "c" * 30]
+    packed = PackedDataset.of(texts, Letters(), tmp_path / "packed", val=0.1)
+    assert packed.counts["train"]["documents"] == 3
+    total = sum(len(text) + 1 for text in texts)
+    held = round(0.1 * total)
+    assert packed.counts["val"] == {"documents": 1, "tokens": held + 1}  # and a mark of its own
+    assert packed.counts["train"]["tokens"] == total - held
+
+
 def test_files_of_all_kinds(tmp_path):
     (tmp_path / "b.txt").write_bytes("\ufeffEin Text\r\nzwei".encode())
     (tmp_path / "deep").mkdir()

@@ -161,8 +161,8 @@ class PackedDataset:
             paths: Files and folders of text, as `read_documents`.
             tok: What encodes them.
             folder: Where to write.
-            val: Part of the documents, drawn at random, that is held out; with one document it
-                is the last part of that.
+            val: Part of the documents, drawn at random, that is held out; with so few that it
+                comes to none, as large a part of all tokens, from the end of the longest.
             errors: As in `read_documents`.
             seed: Of that draw.
 
@@ -193,10 +193,13 @@ class PackedDataset:
         if not encoded:
             raise ValueError("there is no text to pack")
         held = round(val * len(encoded))
-        if len(encoded) == 1 and val > 0:
-            cut = round((1 - val) * len(encoded[0]))
-            tail = np.concatenate([encoded[0][:1], encoded[0][cut:]])
-            encoded, held = [encoded[0][:cut], tail], 1
+        if held == 0 and val > 0:
+            most = max(range(len(encoded)), key=lambda i: len(encoded[i]))
+            text = encoded[most]
+            cut = max(len(text) // 2, len(text) - round(val * sum(map(len, encoded))))
+            encoded[most] = text[:cut]
+            encoded.append(np.concatenate([text[:1], text[cut:]]))
+            held = 1
         elif held:
             order = np.random.default_rng(seed).permutation(len(encoded))
             encoded = [encoded[i] for i in (*sorted(order[held:]), *sorted(order[:held]))]
