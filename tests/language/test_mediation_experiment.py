@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mmxx.lab.compute import map_items
+from mmxx.lab.errors import BadInputError
 from mmxx.lab.folder import Options
 from mmxx.lab.run import create, execute
 from mmxx.language.mediation import Effects, Mediation, arms, experiment, own
@@ -245,3 +246,11 @@ def test_two_processes_give_the_same_bits(folder):
         for name in ("serial", "process")
     )
     assert one == two
+
+
+def test_words_of_which_none_can_be_measured_are_bad_input(folder, tmp_path):
+    (tmp_path / "words.csv").write_text("word,score\nking-maker,1\n")
+    config = replace(experiment.QUICK, model=folder, data=tmp_path / "words.csv")
+    with pytest.raises(BadInputError, match="no text can be measured .* king-maker: 3 tokens"):
+        measured(tmp_path / "run", config)
+    assert "king-maker" in (tmp_path / "run" / "artifacts" / "skipped.txt").read_text()

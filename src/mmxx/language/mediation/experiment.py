@@ -345,6 +345,9 @@ def _own(config: Config, run: Run) -> None:
             "skipped.txt", "\n".join(examples.skipped) + "\n", "What was left out, and why."
         )
         run.note(f"{len(examples.skipped)} entries were left out; skipped.txt says why.")
+    if not examples:
+        first = examples.skipped[0] if examples.skipped else "there is none"
+        raise BadInputError(f"no text can be measured with this model; the first: {first}")
     total = _effects(run.once("total", own.total, mediation, examples))
     kept = total.kept(config.filter) if config.filter else [True] * len(examples)
     filtered = [example for example, keep in zip(examples, kept, strict=True) if keep]
