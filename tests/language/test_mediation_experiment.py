@@ -251,6 +251,6 @@ def test_two_processes_give_the_same_bits(folder):
 def test_words_of_which_none_can_be_measured_are_bad_input(folder, tmp_path):
     (tmp_path / "words.csv").write_text("word,score\nking-maker,1\n")
     config = replace(experiment.QUICK, model=folder, data=tmp_path / "words.csv")
-    with pytest.raises(BadInputError, match="no text can be measured .* king-maker: 3 tokens"):
+    with pytest.raises(BadInputError, match=r"no text can be measured .* king-maker: 3 tokens"):
         measured(tmp_path / "run", config)
     assert "king-maker" in (tmp_path / "run" / "artifacts" / "skipped.txt").read_text()
