@@ -187,3 +187,15 @@ def test_prompts_that_cannot_be_are_refused(model):
     with pytest.raises(ValueError, match=r"prompt 0 must hold tokens in 0 … 6"):
         generate(model, [[7]], max_new_tokens=1)
     assert generate(model, [], max_new_tokens=1) == []
+
+
+def test_text_is_a_prompt_behind_the_mark_of_a_beginning(model):
+    tok = ByteBPE.train(["the cat sat on the mat. " * 9], vocab_size=270)
+    config = GPTConfig(1, 8, 2, n_ctx=24, vocab_size=len(tok))
+    small = GPT(config, generator=torch.Generator().manual_seed(0))
+    settings = {"max_new_tokens": 5, "temperature": 0, "tokenizer": tok}
+    (told,) = generate(small, ["the cat"], **settings)
+    (given,) = generate(small, [[tok.end, *tok.encode("the cat")]], **settings)
+    assert told == given
+    with pytest.raises(ValueError, match="prompts hold text, and tokenizer is no ByteBPE"):
+        generate(model, ["the cat"], max_new_tokens=1)

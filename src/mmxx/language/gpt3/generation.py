@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mmxx.language.gpt3.bpe import ByteBPE
 from mmxx.nn.gpt import GPT
 from mmxx.nn.kv_cache import KVCache
 
@@ -41,7 +42,7 @@ class Generation:
 @torch.no_grad()
 def generate(
     model: GPT,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[str | Sequence[int]],
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -57,13 +58,14 @@ def generate(
 
     Args:
         model: The model, on its device and in its mode; dropout is off meanwhile.
-        prompts: Tokens of each prompt, one or more.
+        prompts: Tokens of each prompt, one or more; or text, which a `ByteBPE` encodes behind
+            the mark with which a text begins.
         max_new_tokens: Tokens to write at most.
         temperature: What the logits are divided by; 0 takes the likeliest token.
         top_k: Sample among so many likeliest tokens only.
         top_p: Sample among the fewest likeliest tokens that together have this probability.
         stop: Tokens, or strings wherever the borders of tokens lie, that end a text.
-        tokenizer: Needed for strings to stop at; gives ``text``.
+        tokenizer: Needed for prompts of text and for strings to stop at; gives ``text``.
         generator: Draws; torch's default generator where it is None.
         num_beams: With more than 1, beam search: temperature, top_k and top_p do not apply.
         length_penalty: α of beam search; a text's log p is divided by ((5 + length) / 6)^α.
@@ -78,7 +80,8 @@ def generate(
     Source: Brown et al. (2020), section 2.4, for beam search; Wu et al. (2016), equation 14, for
     its penalty; Holtzman et al. (2020) for top-p.
     """
-    _check(model, prompts, max_new_tokens, temperature, top_k, top_p, num_beams, length_penalty)
+    encoded = [_encoded(prompt, tokenizer) for prompt in prompts]
+    _check(model, encoded, max_new_tokens, temperature, top_k, top_p, num_beams, length_penalty)
     if tokenizer is None and any(isinstance(mark, str) for mark in stop):
         raise ValueError("stop holds strings, and tokenizer is None: hand in what decodes tokens")
     if any(mark == "" for mark in stop):
@@ -90,12 +93,20 @@ def generate(
             ends = _Stops(stop, tokenizer)
             return [
                 _beam(model, prompt, max_new_tokens, ends, num_beams, length_penalty)
-                for prompt in prompts
+                for prompt in encoded
             ]
         pick = _Pick(temperature, top_k, top_p, generator)
-        return _sample(model, prompts, max_new_tokens, _Stops(stop, tokenizer), pick)
+        return _sample(model, encoded, max_new_tokens, _Stops(stop, tokenizer), pick)
     finally:
         model.train(was_training)
+
+
+def _encoded(prompt: str | Sequence[int], tokenizer: Decoder | None) -> Sequence[int]:
+    if not isinstance(prompt, str):
+        return prompt
+    if not isinstance(tokenizer, ByteBPE):
+        raise ValueError("prompts hold text, and tokenizer is no ByteBPE: hand in one, or tokens")
+    return [tokenizer.end, *tokenizer.encode(prompt)]
 
 
 def _check(
