@@ -62,3 +62,10 @@ def test_three_classes_have_values_each_and_threads_change_no_bit():
     assert total == pytest.approx(model.decision_function(X[:3]), abs=1e-5)
     again = model.set_params(n_jobs=2).attributions(X[:3], X[100:105])
     assert np.array_equal(found.values, again.values)
+
+
+def test_a_background_without_a_row_is_refused():
+    model = SnapBoostRegressor(**{**OPTIONS, "n_rounds": 2}).fit(X, Y)
+    with pytest.raises(ValueError, match="background must have 1 row or more, got none"):
+        model.attributions(X[:2], X[:0])
+    assert model.attributions(X[:0], X[:3]).values.shape == (0, 5)

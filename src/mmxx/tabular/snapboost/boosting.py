@@ -305,11 +305,16 @@ class SnapBoost(BaseEstimator, ABC):
         Returns:
             Values [n, d] (or [n, d, classes]), the background's mean prediction, and the rows, as
             numbers; ``shap.Explanation(**found._asdict())`` draws them.
+
+        Raises:
+            ValueError: The background has no row, or columns are others than in fit.
         """
         from mmxx.tabular.snapboost.attribution import attribute
 
         check_is_fitted(self)
         rows, others = (inputs.read(self, of, self._columns) for of in (X, background))
+        if not len(others):
+            raise ValueError("background must have 1 row or more, got none")
         return attribute(self._ensemble, rows, others, self.best_round_, self.n_jobs)
 
     def save(self, path: str | PathLike[str]) -> None:
