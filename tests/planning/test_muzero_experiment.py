@@ -65,9 +65,20 @@ def test_another_environment_is_learned_and_can_be_loaded(tmp_path: Path, env: s
     assert agent.settings.search == "gumbel"
 
 
-def test_an_unknown_environment_is_refused_before_anything_is_learned(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no game is called 'chess'"):
-        measure(tmp_path / "run", replace(TINY, env="chess"))
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ("chess", "env: no game is called 'chess'"),
+        ("nosuch-v9", "env: no game is called 'nosuch-v9'"),
+        ("nosuch_module:Game", "env: game 'nosuch_module:Game' cannot be imported"),
+        ("math:Nothing", "env: "),
+    ],
+)
+def test_an_unknown_environment_is_bad_input_before_anything_is_learned(
+    tmp_path: Path, env: str, message: str
+) -> None:
+    with pytest.raises(BadInputError, match=message):
+        measure(tmp_path / "run", replace(TINY, env=env))
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
@@ -97,12 +108,6 @@ def test_muzero_holds_where_its_controls_do_not(tmp_path: Path) -> None:
 def test_bad_settings_are_refused(changes: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Config(**changes)
-
-
-@pytest.mark.parametrize("env", ["nosuch-v9", "nosuch_module:Game", "math:Nothing"])
-def test_an_environment_that_is_not_there_is_bad_input(tmp_path: Path, env: str) -> None:
-    with pytest.raises(BadInputError, match="env: "):
-        measure(tmp_path / "run", replace(TINY, env=env))
 
 
 def test_positions_to_judge_run_on_and_have_a_move_to_find() -> None:
