@@ -37,9 +37,7 @@ def back_up(
     """
     num_actions = edges_i.shape[3]
     for b in range(len(value)):
-        if not (
-            math.isfinite(value[b]) and math.isfinite(reward[b]) and math.isfinite(discount[b])
-        ):
+        if not (math.isfinite(value[b]) and math.isfinite(reward[b]) and abs(discount[b]) <= 1):
             return 4 * b + BAD_VALUE
         node, action = leaf[0, b], leaf[1, b]
         child = edges_i[b, node, CHILD, action]
