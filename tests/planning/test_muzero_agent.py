@@ -13,6 +13,7 @@ import pytest
 from mmxx.planning.muzero import (
     Catch,
     GridWorld,
+    InARow,
     MuZero,
     OneAtATime,
     PlayItem,
@@ -23,6 +24,7 @@ from mmxx.planning.muzero import (
     tic_tac_toe,
 )
 from mmxx.planning.muzero import play as terminal
+from mmxx.planning.muzero._kernels import DISCOUNT
 from mmxx.planning.muzero.learner import Learner, work
 from mmxx.planning.muzero.matches import planner_player, random_player
 from mmxx.planning.muzero.settings import recipe
@@ -148,6 +150,29 @@ def test_values_beyond_the_bins_are_told_once() -> None:
     assert len(told) == 1
 
 
+class Connect6(InARow):
+    """Two stones a turn, but for the first player's first."""
+
+    def step(self, state: Any, action: Any) -> Any:
+        new, reward, done = super().step(state, action)
+        even = (new[:, :-2] != 0).sum(1) % 2 == 0
+        new[even, -2] = state[even, -2]
+        return new, reward, done
+
+
+def test_who_moves_on_is_learned() -> None:
+    game = Connect6(3, 3, 3)
+    with pytest.raises(ValueError, match=r"move 2: player 1 moves twice .* turns='learned'"):
+        MuZero(game, random_state=0, total_games=48, **SMALL).fit()
+    settings: Any = {**SMALL, "steps_per_game": 2.0, "turns": "learned"}
+    agent = MuZero(game, random_state=0, total_games=96, **settings).fit()
+    found = agent.plan(game.observe(game.init(np.random.default_rng(0), 1)), 30)
+    sign, depth = found.tree.nodes_f[0, 1:, DISCOUNT], found.tree.depths()[0, 1:]
+    assert set(np.abs(sign)) == {1}
+    assert (sign[depth == 1] < 0).all()  # after one stone the other moves, and then once more
+    assert (sign[depth == 2] > 0).all()
+
+
 def test_a_stuck_game_is_named() -> None:
     class Stuck(Catch):
         def legal(self, state: Any) -> np.ndarray:
@@ -239,5 +264,8 @@ def test_a_person_can_play_in_the_terminal(agent: MuZero, tmp_path: Path) -> Non
         assert code == 0
         assert said[-1] in ("You win.", "It wins.", "A draw.")
         assert any(line.startswith("Legal are ") for line in said)
+        assert said[1] == "\n1 2 3\n4 5 6\n7 8 9"
     assert terminal.main([str(tmp_path / "run")], lambda _: "q", said.append) == 0
     assert terminal.main([str(tmp_path)], lambda _: "q", said.append) == 2
+    MuZero("catch", random_state=0, **SMALL).save(place / "agent.safetensors")
+    assert terminal.main([str(tmp_path / "run")], lambda _: "q", said.append) == 2

@@ -310,7 +310,9 @@ def test_a_model_that_gives_no_numbers_is_named(policy: Any) -> None:
 
         return model
 
-    for field, value in (("value", np.nan), ("reward", np.inf), ("prior_logits", -np.inf)):
+    for field, value in (
+        ("value", np.nan), ("reward", np.inf), ("prior_logits", -np.inf), ("discount", 1.5)
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=r"simulation 3, row 1.*" + field):
             policy(root(2), broken(field, value), num_simulations=5)
     bad = RootOutput(np.full((2, 4), np.nan), np.zeros(2), np.zeros(2, int))

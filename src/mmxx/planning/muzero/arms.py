@@ -11,7 +11,12 @@ import torch
 
 from mmxx.planning.muzero import matches
 from mmxx.planning.muzero.games import Game, InARow, tic_tac_toe
-from mmxx.planning.muzero.judges import connect_four_values, judge, solved_tic_tac_toe
+from mmxx.planning.muzero.judges import (
+    connect_four_values,
+    judge,
+    solved_tic_tac_toe,
+    urgent_moves,
+)
 from mmxx.planning.muzero.learner import Item, Learner
 from mmxx.planning.muzero.self_play import Planner, Weights, copied, network_from
 from mmxx.planning.muzero.settings import Settings, recipe
@@ -19,7 +24,7 @@ from mmxx.planning.muzero.settings import Settings, recipe
 Orders = tuple[tuple[int, ...], ...]
 GENERATION = 300  # games of tic-tac-toe between two sets of weights
 STEPS_PER_GAME = 1 / 6.4
-_PART = 25  # positions of Connect Four in a task: some seconds to minutes for the solver
+_PART = 25  # positions of Connect Four in a task: seconds for the solver
 
 
 def board(simulations: int, total: int, schedule: int = 0, **changes: Any) -> Settings:
@@ -58,15 +63,53 @@ def control_task(moves: int, **changes: Any) -> Settings:
     return recipe("small", **{**base, **changes})
 
 
+def own_settings(config: Any, game: Game) -> Settings:
+    """Settings for a game that the user named, from the experiment's."""
+    more: dict[str, Any] = {
+        "search": config.search, "num_simulations": config.simulations,
+        "reanalyze_fraction": config.reanalyze, "network": config.network,
+        "blocks": config.blocks, "channels": config.channels, "turns": config.turns,
+    }  # fmt: skip
+    if game.num_players == 1:
+        return control_task(config.moves, **more)
+    more |= {"games": 64, "games_per_task": 64, "steps_per_game": 0.0, "steps_per_move": 0.05}
+    more |= {"total_moves": config.moves, "decay_steps": max(1, config.moves // 20)}
+    return board(config.simulations, 1, **more)
+
+
+def generations(settings: Settings) -> int:
+    """How many a training takes, or a guess where moves are counted."""
+    if settings.total_moves:
+        return settings.total_moves // (100 * settings.games) + 2
+    return -(-settings.total_games // settings.games) + 1
+
+
+def derangements(rng: np.random.Generator, actions: int, count: int) -> Orders:
+    """Permutations of the actions that leave none in its place.
+
+    Args:
+        rng: Draws them.
+        actions: How many actions.
+        count: How many permutations.
+    """
+    found: list[tuple[int, ...]] = []
+    while len(found) < count:
+        order = rng.permutation(actions)
+        if (order != range(actions)).all():
+            found.append(tuple(order.tolist()))
+    return tuple(found)
+
+
 class Study:
     """Several trainings that advance generation by generation, their tasks in one map.
 
     Args:
         learners: By name.
-        marks: For some of them the games after which their weights are set aside.
+        marks: For some of them the games, or moves where these are counted, after which their
+            weights are set aside.
 
     Attributes:
-        kept: Weights by (name, games), as ``"name@games"``.
+        kept: Weights by (name, mark), as ``"name@mark"``.
     """
 
     def __init__(
@@ -99,11 +142,12 @@ class Study:
         logged: dict[str, float] = {}
         for name, count in self._sizes:
             learner = self.learners[name]
-            trained_on = learner.games
+            trained_on = learner.moves if learner.settings.total_moves else learner.games
             learner.absorb(results[place : place + count])
             place += count
-            if trained_on in self.marks.get(name, ()):
-                self.kept[f"{name}@{trained_on}"] = copied(learner.weights)
+            for mark in self.marks.get(name, ()):
+                if mark <= trained_on and f"{name}@{mark}" not in self.kept:
+                    self.kept[f"{name}@{mark}"] = copied(learner.weights)
             row = learner.history[-1]
             logged |= {f"{name}/{key}": row[key] for key in ("loss", "return") if key in row}
         return logged
@@ -128,7 +172,7 @@ class JudgeItem:
     """A player to judge: a task.
 
     Attributes:
-        kind: "solved" (tic-tac-toe), "returns", or "connect4".
+        kind: "solved" (tic-tac-toe), "returns", or "positions".
         game: The game.
         settings: Of the search.
         weights: The network's.
@@ -136,7 +180,7 @@ class JudgeItem:
         permuted: Orders of the actions as g hears them, one for each repetition; () for none.
         seed: Draws starts.
         count: Episodes.
-        solved: Positions of "connect4" and the values of their moves, from `solve_positions`.
+        positions: What `judged_positions` gives, for "positions".
     """
 
     kind: str
@@ -147,7 +191,7 @@ class JudgeItem:
     permuted: Orders = ()
     seed: tuple[int, ...] = (0,)
     count: int = 32
-    solved: tuple[np.ndarray, np.ndarray] | None = None
+    positions: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def work_judge(item: JudgeItem) -> dict[str, float]:
@@ -166,15 +210,10 @@ def _judge(item: JudgeItem, planner: Planner) -> dict[str, float]:
         player = matches.planner_player(planner, item.simulations)
         score = matches.returns(item.game, player, item.count, rng, item.settings.max_moves)
         return {"return": score.mean, "low": score.interval[0], "high": score.interval[1]}
-    if item.kind == "connect4":
-        assert item.solved is not None
-        states, values = item.solved
-        action = _moves(planner, states, item.simulations)
-        chosen = np.take_along_axis(values, action[:, None], 1)[:, 0]
-        legal = values > -2
-        best = values == values.max(1, keepdims=True)
-        chance = (best.sum(1) / legal.sum(1)).mean()
-        return {"optimal": float((chosen == values.max(1)).mean()), "random": float(chance)}
+    if item.kind == "positions":
+        assert item.positions is not None
+        share, chance = good_moves(planner, *item.positions, item.simulations)
+        return {"optimal": share, "random": chance}
     solved = solved_tic_tac_toe()
     action = _moves(planner, solved.states[solved.running], item.simulations)
     return vars(judge(solved, action))
@@ -187,9 +226,25 @@ def _moves(planner: Planner, states: np.ndarray, simulations: int) -> np.ndarray
     )
 
 
+def good_moves(
+    planner: Planner, states: np.ndarray, good: np.ndarray, simulations: int
+) -> tuple[float, float]:
+    """In what share of the positions the player's move is good, and a random one would be.
+
+    Args:
+        planner: Network and search.
+        states: The positions.
+        good: Their good moves, bool [P, A].
+        simulations: 0 is the policy without search.
+    """
+    action = _moves(planner, states, simulations)
+    chance = good.sum(1) / planner.game.legal(states).sum(1)
+    return float(good[np.arange(len(good)), action].mean()), float(chance.mean())
+
+
 @dataclass(frozen=True)
 class PositionsItem:
-    """Positions of Connect Four to draw and to solve: a task.
+    """Positions to draw and to judge: a task.
 
     Attributes:
         game: The board.
@@ -204,35 +259,43 @@ class PositionsItem:
     ply: int
 
 
-def solve_positions(item: PositionsItem) -> tuple[np.ndarray, np.ndarray]:
-    """Running positions after random play in which not every move is best, and their values."""
+def judged_positions(item: PositionsItem) -> tuple[np.ndarray, np.ndarray]:
+    """Running positions after random play, and their good moves, bool [P, A].
+
+    With gravity the moves that keep the value, by the exact solver; else those that win at once,
+    or block a win. Positions in which every move is good, or none, are left out.
+    """
     game = item.game
     rng = np.random.default_rng(item.seed)
     blind = matches.random_player(game)
-    states, values = [], []
+    states, moves = [], []
     while sum(map(len, states)) < item.count:
         state = game.init(rng, 4 * item.count)
         for _ in range(item.ply):
             state, _, done = game.step(state, blind(state, rng))
             state = state[done == 0]
         state = state[: item.count]
-        value = connect_four_values(state, game.rows, game.columns)
-        open_ = (value.max(1) > np.where(value > -2, value, 2).min(1)).nonzero()[0]
-        states.append(state[open_])
-        values.append(value[open_])
-    return np.concatenate(states)[: item.count], np.concatenate(values)[: item.count]
+        if game.gravity:
+            value = connect_four_values(state, game.rows, game.columns)
+            good = value == value.max(1, keepdims=True)
+        else:
+            good = np.array([urgent_moves(game, one) for one in state], bool)
+            good = good.reshape(len(state), game.num_actions)
+        some = good.any(1) & (good != game.legal(state)).any(1)
+        states.append(state[some])
+        moves.append(good[some])
+    return np.concatenate(states)[: item.count], np.concatenate(moves)[: item.count]
 
 
-def position_items(config: Any, study: Study, seed: int) -> list[PositionsItem]:
-    """The positions that the solver judges Connect Four on, in parts; [] where it is not asked."""
-    if "connect4" not in config.parts:
+def position_items(config: Any, game: Game, seed: int) -> list[PositionsItem]:
+    """The positions that a game's moves are judged in, in parts; [] where nothing judges it."""
+    if not isinstance(game, InARow) or (game.gravity and (game.rows + 1) * game.columns > 63):
         return []
-    game = study.learners["connect4"].game
-    assert isinstance(game, InARow)
+    ply = config.ply if game.gravity else game.num_actions // 2  # early, nothing is urgent
     parts = range(-(-config.positions // _PART))
     counts = [min(_PART, config.positions - part * _PART) for part in parts]
     return [
-        PositionsItem(game, (seed, 8, part), count, config.ply)
+        PositionsItem(game, (seed, 8, part), count, ply)
         for part, count in zip(parts, counts, strict=True)
     ]
 
@@ -253,7 +316,7 @@ def judge_items(
         seeds: Of the repetitions.
         orders: Permutations of the actions for the control.
         mixed: The same for MuZero itself, where a sham stands in its place.
-        solved: What became of `position_items`.
+        solved: What `judged_positions` made of `position_items`.
     """
     items: dict[str, JudgeItem] = {}
 
@@ -290,10 +353,19 @@ def judge_items(
         for n in dict.fromkeys((*[n for n in config.tests if n <= 100], config.simulations)):
             add(f"cartpole {n}", "cartpole", n, **both)
         add("cartpole permuted", "cartpole", config.simulations, **both, permuted=((1, 0),))
+        for mark in study.marks["cartpole"]:  # before the policy has absorbed the search
+            for suffix, n, permuted in (
+                ("0", 0, ()),
+                (f"{config.simulations}", config.simulations, ()),
+                ("permuted", config.simulations, ((1, 0),)),
+            ):
+                name = f"cartpole@{mark} {suffix}"
+                add(name, "cartpole", n, **both, permuted=permuted)
+                items[name] = replace(items[name], weights=study.kept[f"cartpole@{mark}"])
     if "connect4" in config.parts:
-        states, values = (np.concatenate(part) for part in zip(*solved, strict=True))
+        states, good = (np.concatenate(part) for part in zip(*solved, strict=True))
         for n in (0, config.simulations, 4 * config.simulations):
-            add(f"connect4 {n}", "connect4", n, kind="connect4", solved=(states, values))
+            add(f"connect4 {n}", "connect4", n, kind="positions", positions=(states, good))
     return items
 
 

@@ -186,6 +186,7 @@ CARD = Card(
         "mmxx.planning.muzero:rules_model",
         "mmxx.planning.muzero:make_game",
         "mmxx.planning.muzero:from_gymnasium",
+        "mmxx.planning.muzero:from_open_spiel",
         "mmxx.planning.muzero:OneAtATime",
         "mmxx.planning.muzero:InARow",
         "mmxx.planning.muzero:Catch",
@@ -215,5 +216,5 @@ CARD = Card(
         "Reanalyze searches again, each generation, a share of the positions that were drawn for "
         "training, and bootstraps from the target network.",
     ),
-    scale=frozenset({"map"}),
+    scale=frozenset({"map", "ddp"}),
 )

@@ -8,8 +8,10 @@ import numpy as np
 
 from mmxx.planning.muzero import matches
 from mmxx.planning.muzero.agent import MuZero
+from mmxx.planning.muzero.arms import good_moves
 from mmxx.planning.muzero.games import InARow
 from mmxx.planning.muzero.learner import Learner
+from mmxx.planning.muzero.one_at_a_time import OneAtATime
 from mmxx.planning.muzero.self_play import Planner
 
 BOARD = "X in the corners 1 and 9, O in the middle: O moves"
@@ -76,18 +78,26 @@ def main_lines(planner: Planner, breadth: int = 3, depth: int = 3) -> list[dict[
     return found
 
 
-def draw(game: Any, state: np.ndarray) -> str:
-    """One position as text: X and O on the boards, else the observation.
+def draw(game: Any, state: np.ndarray, *, numbered: bool = False) -> str:
+    """One position as text: X and O on the boards, what an object says of itself, the observation.
 
     Args:
         game: The game.
         state: One row.
+        numbered: Whether a board says what number a move has.
     """
+    if isinstance(game, OneAtATime):
+        return game.text(state)
     if not isinstance(game, InARow):
         return np.array2string(game.observe(state)[0], precision=3)
-    cells = state[0, :-2].reshape(game.rows, game.columns)
-    mark = {1: "X", -1: "O", 0: "."}
-    return "\n".join(" ".join(mark[int(one)] for one in row) for row in cells)
+    cells = ["O.X"[int(one) + 1] for one in state[0, :-2]]
+    if numbered and not game.gravity:
+        cells = [str(i + 1) if one == "." else one for i, one in enumerate(cells)]
+    if numbered and game.gravity:
+        cells += map(str, range(1, game.columns + 1))
+    width = max(map(len, cells))
+    lines = (cells[i : i + game.columns] for i in range(0, len(cells), game.columns))
+    return "\n".join(" ".join(cell.rjust(width) for cell in line) for line in lines)
 
 
 def replay(planner: Planner) -> str:
@@ -110,7 +120,13 @@ def replay(planner: Planner) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_rows(learner: Learner, tests: list[int], episodes: int, seed: int) -> list[dict[str, Any]]:
+def test_rows(
+    learner: Learner,
+    tests: list[int],
+    episodes: int,
+    seed: int,
+    judged: list[tuple[np.ndarray, np.ndarray]],
+) -> list[dict[str, Any]]:
     """Returns, or results against a random player, for several budgets.
 
     Args:
@@ -118,6 +134,7 @@ def test_rows(learner: Learner, tests: list[int], episodes: int, seed: int) -> l
         tests: Simulations; 0 is the policy alone.
         episodes: Of each.
         seed: Draws the starts.
+        judged: Positions and their good moves, in parts; [] for none.
     """
     game, rows = learner.game, []
     for n in tests:
@@ -128,5 +145,11 @@ def test_rows(learner: Learner, tests: list[int], episodes: int, seed: int) -> l
         else:
             score = matches.returns(game, player, episodes, rng, learner.settings.max_moves)
         low, high = score.interval
-        rows.append({"simulations": n, "mean": score.mean, "from": low, "to": high})
+        row = {"simulations": n, "mean": score.mean, "from": low, "to": high}
+        if judged:
+            states, good = (np.concatenate(part) for part in zip(*judged, strict=True))
+            row["good moves"], row["of random play"] = good_moves(
+                planner_of(learner), states, good, n
+            )
+        rows.append(row)
     return rows
