@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from mmxx.planning.muzero import matches
-from mmxx.planning.muzero.games import Game, InARow, tic_tac_toe
+from mmxx.planning.muzero.games import Game, InARow
 from mmxx.planning.muzero.judges import (
     connect_four_values,
     judge,
@@ -350,18 +349,14 @@ def judge_items(
             add(f"{name} {config.simulations}", name, config.simulations)
     if "cartpole" in config.parts:
         both = {"kind": "returns", "seed": (seeds[0], 7), "count": config.episodes}
-        for n in dict.fromkeys((*[n for n in config.tests if n <= 100], config.simulations)):
+        for n in sorted({0, *(n for n in config.tests if n <= 100), config.simulations}):
             add(f"cartpole {n}", "cartpole", n, **both)
         add("cartpole permuted", "cartpole", config.simulations, **both, permuted=((1, 0),))
-        for mark in study.marks["cartpole"]:  # before the policy has absorbed the search
-            for suffix, n, permuted in (
-                ("0", 0, ()),
-                (f"{config.simulations}", config.simulations, ()),
-                ("permuted", config.simulations, ((1, 0),)),
-            ):
-                name = f"cartpole@{mark} {suffix}"
-                add(name, "cartpole", n, **both, permuted=permuted)
-                items[name] = replace(items[name], weights=study.kept[f"cartpole@{mark}"])
+        for mark in study.marks["cartpole"]:
+            for player in ("0", f"{config.simulations}", "permuted"):
+                own = items[f"cartpole {player}"]
+                kept = study.kept[f"cartpole@{mark}"]
+                items[f"cartpole@{mark} {player}"] = replace(own, weights=kept)
     if "connect4" in config.parts:
         states, good = (np.concatenate(part) for part in zip(*solved, strict=True))
         for n in (0, config.simulations, 4 * config.simulations):
@@ -369,76 +364,24 @@ def judge_items(
     return items
 
 
-# -- what the model knows ----------------------------------------------------------------------
+def quarters(moves: int) -> tuple[int, ...]:
+    """The moves after which CartPole is judged on the way."""
+    return moves // 4, 2 * (moves // 4), 3 * (moves // 4)
 
 
-def model_errors(planner: Planner, depth: int, rng: np.random.Generator) -> list[dict[str, float]]:
-    """Mean errors of reward and value along random play of tic-tac-toe, by depth of the unroll.
+def on_the_way(results: dict[str, Any], moves: int, simulations: int) -> str:
+    """In words: CartPole's returns before the policy has absorbed the search.
 
     Args:
-        planner: Network and settings.
-        depth: Steps.
-        rng: Draws positions and moves.
-
-    Returns:
-        For each depth the mean |r - true reward|, and |v - minimax value| of the positions that
-        are not over, and of those that are (where the true value is 0).
+        results: Of all players.
+        moves: Of the whole training.
+        simulations: Of the search.
     """
-    solved, game = solved_tic_tac_toe(), tic_tac_toe()
-    place = rng.choice(solved.running, 1000)
-    net = planner.net
     rows = []
-    told = true = np.zeros(len(place))
-    with torch.inference_mode():
-        hidden, value, _ = net.initial_inference(
-            torch.from_numpy(game.observe(solved.states[place]))
+    for mark in quarters(moves):
+        policy, search, permuted = (
+            f"{results[f'cartpole@{mark} {player}']['return']:.1f}"
+            for player in (0, simulations, "permuted")
         )
-        for step in range(depth + 1):
-            over = solved.over[place]
-            off = np.abs(value.numpy() - np.where(over, 0, solved.value[place]))
-            row = {"depth": float(step), "value": _mean(off[~over])}
-            row["value after the end"] = _mean(off[over])
-            row["reward"] = float(np.abs(told - true).mean())
-            rows.append(row)
-            legal = solved.children[place] >= 0
-            weights = rng.random(legal.shape) * np.where(legal.any(1, keepdims=True), legal, 1)
-            action = weights.argmax(1)
-            after = np.where(over, place, solved.children[place, action])
-            # the mover wins where the one to move afterwards has lost
-            true = np.where(~over & solved.over[after], -solved.value[after], 0)
-            hidden, reward, value, _ = net.recurrent_inference(hidden, torch.from_numpy(action))
-            told, place = reward.numpy(), after
-    return rows
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else 0.0
-
-
-def tree_facts(planner: Planner, rng: np.random.Generator, count: int = 64) -> dict[str, float]:
-    """Depth of the trees of some positions of tic-tac-toe, and what they spend on what cannot be.
-
-    Args:
-        planner: Network and settings.
-        rng: Draws the positions.
-        count: Positions.
-    """
-    solved, game = solved_tic_tac_toe(), planner.game
-    place = rng.choice(solved.running, count)
-    state = solved.states[place]
-    tree = planner.search(game.observe(state), game.legal(state), 0, state=state).tree
-    impossible = total = 0
-    for b in range(count):
-        at = {0: int(place[b])}
-        for node in range(1, tree.node_visits.shape[1]):
-            above = at[int(tree.parents[b, node])]
-            below = (
-                -1 if above < 0 else int(solved.children[above, tree.action_from_parent[b, node]])
-            )
-            at[node] = below
-            total += 1
-            impossible += below < 0
-    return {
-        "mean depth": float(tree.depths().max(1).mean()),
-        "nodes past the rules": impossible / total,
-    }
+        rows.append(f"after {mark} steps {policy}, {search}, {permuted}")
+    return f"policy, search, permuted: {'; '.join(rows)}"

@@ -210,10 +210,12 @@ def _learners(config: Config, run: Run) -> dict[str, Learner]:
 
 def _marks(config: Config, run: Run) -> dict[str, tuple[int, ...]]:
     """Where weights are set aside for the learning curves."""
-    third, quarter = config.control_games, config.cartpole_moves // 4
+    from mmxx.planning.muzero import arms
+
+    third = config.control_games
     marks = tuple(sorted({third, *range(third, config.games, third), config.games}))
     found = {f"muzero-{seed}": marks for seed in _seeds(config, run)}
-    return found | {"cartpole": (quarter, 2 * quarter, 3 * quarter)}
+    return found | {"cartpole": arms.quarters(config.cartpole_moves)}
 
 
 def _train(run: Run, study: Study, generations: int) -> None:
@@ -300,15 +302,15 @@ def _measure_long(config: Config, run: Run, results: dict[str, Any]) -> None:
 
 
 def _measure_cartpole(config: Config, run: Run, results: dict[str, Any]) -> None:
+    from mmxx.planning.muzero import arms
+
     own = results[f"cartpole {config.simulations}"]["return"]
     permuted = results["cartpole permuted"]["return"]
     run.measure("cartpole", own, control=permuted)
-    run.measure("cartpole-model-matters", permuted)
-    if 0 in config.tests:
-        policy = results["cartpole 0"]["return"]
-        run.measure("cartpole-search-adds", own - policy, baseline=policy)
-    else:
-        run.not_measured("cartpole-search-adds", "it needs the test with 0 simulations")
+    way = arms.on_the_way(results, config.cartpole_moves, config.simulations)
+    run.measure("cartpole-model-matters", permuted, note=way)
+    policy = results["cartpole 0"]["return"]
+    run.measure("cartpole-search-adds", own - policy, baseline=policy, note=way)
 
 
 # -- what is shown -----------------------------------------------------------------------------
@@ -319,7 +321,7 @@ def _show(config: Config, run: Run, study: Study, results: dict[str, Any]) -> No
     import numpy as np
 
     from mmxx.lab.report import figures
-    from mmxx.planning.muzero import arms, showing
+    from mmxx.planning.muzero import showing
 
     seed = run.seed
     learner = study.learners[f"muzero-{seed}"]
@@ -349,21 +351,16 @@ def _show(config: Config, run: Run, study: Study, results: dict[str, Any]) -> No
     figure = figures.curves(lines, xlabel="games", ylabel="share of optimal moves")
     run.figure("learning", figure, "Learning, judged in all 4,520 positions.")
     planner = showing.planner_of(learner)
-    errors = arms.model_errors(planner, 5, run.rng("errors"))
+    errors = showing.model_errors(planner, 5, run.rng("errors"))
     run.table(
         "model-errors", [_rounded(row) for row in errors],
         "Mean errors of the learned model along random play, by depth.",
     )  # fmt: skip
-    facts = arms.tree_facts(planner, run.rng("trees"))
+    facts = showing.tree_facts(planner, run.rng("trees"))
     run.table(
         "trees", [_rounded(facts)], "Searches of 64 positions with the simulations of training."
     )
-    rows = [
-        {"games": int(row["games"]), "steps": int(row["step"])}
-        | {k: float(f"{row[k]:.4g}") for k in ("loss", "policy_loss", "value_loss", "reward_loss",
-                                                "moves_per_game", "visit_entropy") if k in row}
-        for row in learner.history[1:-1 or None]
-    ]  # fmt: skip
+    rows = showing.training_rows(learner)
     run.table("training", rows, "MuZero's training by generation.")
     figure = _draw_tree(showing.main_lines(planner), showing.BOARD)
     run.figure("tree", figure, "A search: visits N, prior P and Q of its main lines.")
@@ -432,18 +429,10 @@ def _own(config: Config, run: Run) -> None:
             f"with {rows[-1]['simulations']} simulations",
         )
     caption = f"{config.episodes} greedy episodes, {against}, 95 per cent interval."
-    if judged:
-        how = "of an exact solver" if game.gravity else "that win at once, or block"
+    if parts:
+        how = "of an exact solver" if parts[0].game.gravity else "that win at once, or block"
         caption += f" Good moves: the share of {config.positions} positions with one {how}."
     run.table("tests", rows, caption)
-    history = [row for row in learner.history if "return" in row]
-    run.table(
-        "training",
-        [
-            {k: float(f"{row[k]:.4g}") for k in ("games", "moves", "step", "return")}
-            for row in history
-        ],
-        "Self-play by generation; a first player's rewards where two play.",
-    )
+    run.table("training", showing.training_rows(learner), "The training by generation.")
     content = showing.agent_bytes(learner, config.env)
     run.artifact("agent.safetensors", content, "For MuZero.load, and to play against.")
