@@ -121,16 +121,18 @@ def muzero_policy(
         search.nodes_f[:, 0, k.SUM] = 0
     low_high = np.empty((search.batch, 2), search.dtype)
     low_high[:] = bounds
-    options = (norm, _PARENT_VISITS[parent_visits], tie == "highest", search.max_depth)
-    factor, inverse = _growth(num_simulations, pb_c_init, pb_c_base, search.dtype)
+    options = np.array(
+        [norm, _PARENT_VISITS[parent_visits], tie == "highest", search.max_depth], np.int64
+    )
+    growth = _growth(num_simulations, pb_c_init, pb_c_base, search.dtype)
 
     step = partial(
         k.step_puct, search.nodes_i, search.nodes_f, search.edges_i, search.edges_f, low_high,
-        search.leaf, search.place, search.invalid, factor, inverse, options,
+        search.leaf, search.place, search.invalid, growth, options,
     )  # fmt: skip
     tree = search.run(step, recurrent_fn)
     counts = tree.children_visits[:, 0]
-    weights = counts / counts.sum(1, keepdims=True).clip(1).astype(search.dtype)
+    weights = counts / np.maximum(counts.sum(1, keepdims=True), 1).astype(search.dtype)
     action = choose(counts, temperature, tie == "highest", rng)
     return PolicyOutput(search.alike(action), search.alike(weights.astype(search.dtype)), tree)
 
@@ -146,13 +148,11 @@ def _normalisation(q_norm: QNorm) -> tuple[int, tuple[float, float]]:
 
 
 @lru_cache(64)
-def _growth(
-    num_simulations: int, pb_c_init: float, pb_c_base: float, dtype: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """sqrt(n)·(c1 + log((n + c2 + 1)/c2)) and 1/(1 + n) for n = 0 … num_simulations + 1."""
+def _growth(num_simulations: int, pb_c_init: float, pb_c_base: float, dtype: Any) -> np.ndarray:
+    """sqrt(n)·(c1 + log((n + c2 + 1)/c2)) and 1/(1 + n) for n = 0 … num_simulations + 1, [2, ·]."""
     n = np.arange(num_simulations + 2, dtype=np.float64)
     factor = np.sqrt(n) * (pb_c_init + np.log((n + pb_c_base + 1) / pb_c_base))
-    return factor.astype(dtype), (1 / (1 + n)).astype(dtype)
+    return np.stack([factor, 1 / (1 + n)]).astype(dtype)
 
 
 def add_noise(search: Search, alpha: float, fraction: float, rng: np.random.Generator) -> None:
@@ -175,8 +175,9 @@ def choose(
         if highest:
             return counts.shape[1] - 1 - counts[:, ::-1].argmax(1)
         return counts.argmax(1)
-    with np.errstate(divide="ignore"):
-        logs = np.log(counts) / temperature
+    logs = np.full(counts.shape, -np.inf)
+    np.log(counts, out=logs, where=counts > 0)
+    logs /= temperature
     weights = np.exp(logs - logs.max(1, keepdims=True))
     total = weights.cumsum(1)
     draws = rng.random((len(counts), 1)) * total[:, -1:]
@@ -362,6 +363,8 @@ class _Pool:
         tree_map(put, self.values, embedding)
 
     def gather(self) -> Any:
+        if self._single and not self._tensors:
+            return self.values.take(self._place, 0)
         return self._take(self.values) if self._single else tree_map(self._take, self.values)
 
     def _take(self, leaf: Any) -> Any:
