@@ -60,7 +60,8 @@ def learned_model(net: MuZeroNetwork, discount: float) -> RecurrentFn:
         state, reward, value, logits = net.recurrent_inference(state, action)
         signed = torch.full_like(value, discount)
         if net.again is not None:
-            signed = torch.where(net.again(state)[:, 0] > 0, -signed, signed)
+            size = signed.abs()
+            signed = torch.where(net.again(state)[:, 0] > 0, size, -size)
         return RecurrentOutput(reward, signed, value, logits), state
 
     return recurrent_fn
