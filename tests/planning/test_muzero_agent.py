@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mmxx.planning.muzero import (
     Catch,
@@ -24,9 +25,9 @@ from mmxx.planning.muzero import (
     tic_tac_toe,
 )
 from mmxx.planning.muzero import play as terminal
-from mmxx.planning.muzero._kernels import DISCOUNT
 from mmxx.planning.muzero.learner import Learner, work
 from mmxx.planning.muzero.matches import planner_player, random_player
+from mmxx.planning.muzero.self_play import learned_model
 from mmxx.planning.muzero.settings import recipe
 
 SMALL: Any = {"num_simulations": 4, "games": 16, "games_per_task": 8, "batch_size": 32,
@@ -164,13 +165,20 @@ def test_who_moves_on_is_learned() -> None:
     game = Connect6(3, 3, 3)
     with pytest.raises(ValueError, match=r"move 2: player 1 moves twice .* turns='learned'"):
         MuZero(game, random_state=0, total_games=48, **SMALL).fit()
-    settings: Any = {**SMALL, "steps_per_game": 2.0, "turns": "learned"}
-    agent = MuZero(game, random_state=0, total_games=96, **settings).fit()
-    found = agent.plan(game.observe(game.init(np.random.default_rng(0), 1)), 30)
-    sign, depth = found.tree.nodes_f[0, 1:, DISCOUNT], found.tree.depths()[0, 1:]
-    assert set(np.abs(sign)) == {1}
-    assert (sign[depth == 1] < 0).all()  # after one stone the other moves, and then once more
-    assert (sign[depth == 2] > 0).all()
+    settings: Any = {**SMALL, "steps_per_game": 5.0, "num_unroll_steps": 3, "turns": "learned"}
+    planner = MuZero(game, random_state=0, total_games=64, **settings).fit().planner()
+    rng, model = np.random.default_rng(0), learned_model(planner.net, -1.0)
+    state = game.init(rng, 200)
+    with torch.inference_mode():
+        hidden = planner.root(game.observe(state)).embedding
+        for _ in range(4):
+            legal, before = game.legal(state), game.to_play(state)
+            action = (rng.random(legal.shape) * legal).argmax(1)
+            state, _, _ = game.step(state, action)
+            output, hidden = model(torch.from_numpy(action), hidden)
+            again = output.discount.numpy()
+            assert set(np.abs(again)) == {1}
+            assert ((again > 0) == (game.to_play(state) == before)).mean() > 0.95
 
 
 def test_a_stuck_game_is_named() -> None:
