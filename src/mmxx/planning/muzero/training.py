@@ -214,8 +214,8 @@ def train(
     """
     net = network_from(item.game, item.settings, item.weights).to(device).train()
     optimizer = make_optimizer(net, item.settings)
-    load_flat(optimizer, item.optimizer)
     forward, stepper = (net, optimizer) if team is None else team.distribute(net, optimizer)
+    load_flat(optimizer, item.optimizer)  # to where the network lies now
     loss_of = actor_critic_loss if item.settings.model == "none" else muzero_loss
     losses, priorities = [], []
     for number, batch in enumerate(item.batches):
@@ -225,11 +225,9 @@ def train(
         row, root_value = [loss.detach() for loss in found[:4]], found.root_value
         if team is not None:
             row = [torch.tensor(team.mean(loss)) for loss in row]
-            if item.settings.priority_alpha:  # every process needs those of the whole batch
-                root_value = _root_value(net, batch)
+            root_value = _root_value(net, batch)  # of the whole batch, in every process
         losses.append(torch.stack(row))
-        target = batch.targets.value[: len(root_value), 0]
-        priorities.append(np.abs(root_value.numpy(force=True) - target))
+        priorities.append(np.abs(root_value.numpy(force=True) - batch.targets.value[:, 0]))
         if not bool(torch.isfinite(row[0])):
             break
         stepper.zero_grad()
