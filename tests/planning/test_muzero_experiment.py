@@ -104,7 +104,8 @@ def test_muzero_holds_where_its_controls_do_not(tmp_path: Path) -> None:
         ({"few": (0,)}, "few must be numbers from 1"),
         ({"parts": ()}, "parts must name one or more"),
         ({"parts": ("long", "long")}, "parts must name one or more, each once"),
-        ({"reanalyze": 2.0}, "reanalyze must be from 0 to 1"),
+        ({"reanalyze": 2.0, "env": "catch"}, "reanalyze must be from 0 to 1"),
+        ({"network": "resnet"}, "network goes with another env than tictactoe, got 'resnet'"),
         ({"control_games": 9000}, "control_games must not exceed games, 8000, got 9000"),
     ],
 )

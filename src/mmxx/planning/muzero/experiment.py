@@ -83,6 +83,11 @@ class Config:
                 raise ValueError(f"{name} must be numbers from {least}, each once, got {values}")
         if not self.parts or len(set(self.parts)) < len(self.parts):
             raise ValueError(f"parts must name one or more, each once, got {self.parts}")
+        for name in ("reanalyze", "network", "turns"):
+            if self.env == "tictactoe" and getattr(self, name) != getattr(Config, name):
+                raise ValueError(
+                    f"{name} goes with another env than tictactoe, got {getattr(self, name)!r}"
+                )
         if not 0 <= self.reanalyze <= 1:
             raise ValueError(f"reanalyze must be from 0 to 1, got {self.reanalyze}")
         if self.control_games > self.games:
