@@ -250,5 +250,5 @@ def is_tensor(value: Any) -> bool:
 def to_numpy(value: Any, dtype: Any = None) -> np.ndarray:
     """An array or tensor as a contiguous array."""
     if is_tensor(value):
-        value = value.detach().cpu().numpy()
+        value = value.numpy(force=True)
     return np.ascontiguousarray(value, dtype)
