@@ -180,5 +180,5 @@ CARD = Card(
         "Our experiment learns gates at a rate of 0.05 for few epochs, since its data are few; "
         "0.01 and 10 epochs, the paper's, are the defaults.",
     ),
-    scale=frozenset({"map"}),
+    scale=frozenset({"ddp", "map"}),
 )

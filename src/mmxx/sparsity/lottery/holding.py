@@ -51,6 +51,8 @@ def hold(model: nn.Module, masks: Masks) -> Iterator[dict[Tensor, Tensor]]:
 
     def mask_gradient(parameter: Tensor) -> None:
         if parameter.grad is not None:
+            if held[parameter].device != parameter.device:  # the network has moved in between
+                held[parameter] = held[parameter].to(parameter.device)
             parameter.grad.mul_(held[parameter])
 
     handles = [p.register_post_accumulate_grad_hook(mask_gradient) for p in held]
