@@ -87,7 +87,7 @@ TINY = Config(
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
-    task="all", ratios=(_HALF, _TENTH), budget=("digits",), seeds=3, gate_seeds=3,
+    task="all", ratios=(_HALF, _TENTH), budget=("digits", "patches"), seeds=3, gate_seeds=3,
     random_control=True,
 )  # fmt: skip
 
