@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmxx.sparsity._common import Alone
 from mmxx.sparsity.lottery.barrier import linear_barrier
 from mmxx.sparsity.lottery.drawing import redrawn
 from mmxx.sparsity.lottery.networks import conv_net
@@ -90,7 +89,7 @@ def conv_lotteries(
 
     Args:
         item: train and test (each pictures [N, H, W, C] and labels), classes, width, epochs,
-            batch, lr, rate, levels, and perhaps a ``team`` of processes.
+            batch, lr, rate, levels, and team (of processes, or None).
         rewinds: Steps to rewind to.
         seeds: Of weights and order of data.
     """
@@ -101,7 +100,7 @@ def conv_lotteries(
     train = Supervised(
         X, y, X_test, y_test, epochs=item["epochs"], batch_size=item["batch"], lr=item["lr"],
         milestones=(max(1, item["epochs"] * 3 // 4),), optimizer=momentum,
-        team=item.get("team") or Alone(),
+        team=item["team"],
     )  # fmt: skip
     lotteries = []
     for rewind, seed in product(rewinds, seeds):

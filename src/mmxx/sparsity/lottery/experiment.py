@@ -188,7 +188,7 @@ def _trainer(config: Config, run: Run, data: Any) -> tuple[Any, tuple[int, int]]
     )
     train = Supervised(
         flat[training], classes[training], flat[test], classes[test], epochs=config.epochs,
-        batch_size=config.batch, lr=config.lr, **({"team": run} if run.together else {}),
+        batch_size=config.batch, lr=config.lr, team=run if run.together else None,
     )  # fmt: skip
     return train, pictures.shape[1:3]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -60,7 +60,7 @@ class Supervised:
     lr: float = 1.2e-3
     milestones: Sequence[int] = ()
     optimizer: Callable[[Iterable[Tensor], float], torch.optim.Optimizer] | None = None
-    team: Team = field(default_factory=Alone)
+    team: Team | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr"):
@@ -94,14 +94,15 @@ class Supervised:
         test_losses: list[Tensor] = []
         epochs: list[int] = []
         home = next(model.parameters()).device
-        shared, update = self.team.distribute(model, optimizer)
+        team = self.team or Alone()
+        shared, update = team.distribute(model, optimizer)
         device = next(model.parameters()).device
         total, seen = torch.zeros(replicas or 1), 0
         model.train()
         steps = state.steps(self.epochs * per_epoch, optimizer=optimizer, schedule=schedule)
         for step in steps:
             chosen = state.batch(step, count, self.batch_size, replicas=replicas)
-            chosen = self.team.part(chosen.movedim(-1, 0)).movedim(0, -1)
+            chosen = team.part(chosen.movedim(-1, 0)).movedim(0, -1)
             each = (torch.arange(replicas or 1)[:, None], chosen) if self.y.ndim == 2 else chosen
             losses = self._losses(shared(self.X[each].to(device)), self.y[each].to(device))
             optimizer.zero_grad()
@@ -118,7 +119,7 @@ class Supervised:
                     curve.append(right)
                     test_losses.append(test_loss)
         model.to(home)
-        loss = [self.team.mean(mine) for mine in total / seen]
+        loss = [team.mean(mine) for mine in total / seen]
         metrics: dict[str, Any] = {"loss": total.new_tensor(loss), "epochs": epochs}
         if curve:
             stop = torch.tensor(epochs)[torch.stack(test_losses).argmin(0)]
