@@ -170,6 +170,19 @@ def generation(rounds: int, peer: Path | None) -> None:
     print(
         f"  16 ragged prompts at once: {16 * NEW / many:,.1f} tokens/s, {16 * one / many:.1f} x one"
     )
+    weights = [p for name, p in model.named_parameters() if p.ndim == 2 and "wpe" not in name]
+    rows = {f"{n}": [torch.randn(n, w.shape[1]) for w in weights] for n in (1, 16)}
+    products = best(
+        {
+            n: lambda xs=xs: [xs[i] @ w.detach().T for i, w in enumerate(weights)]
+            for n, xs in rows.items()
+        },
+        10 * rounds,
+    )
+    print(
+        f"  the matrix products alone take {products['16'] / products['1']:.1f} x as long for "
+        f"16 rows: {16 * products['1'] / products['16']:.1f} x one at most"
+    )
     for name, (_, seconds) in RECORDED.items():
         if math.isfinite(seconds):
             print(f"  {name:38}{NEW / seconds:12,.1f} tokens/s recorded, other machine")
