@@ -60,6 +60,7 @@ def in_two_halves(part, rank, folder):
         shard(net)
         training = Training(net, Text(), plan, part=part, micro_batch=2)
         whole = WholeState(net, training)
+        assert whole.state_dict()["optimizer"] is None  # as a run saves before its first step
         if steps.start:
             whole.load_state_dict(torch.load(folder / "whole.pt", weights_only=True))
         for step in steps:

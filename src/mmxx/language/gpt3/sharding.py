@@ -69,19 +69,26 @@ class WholeState:
         from torch.distributed.checkpoint import state_dict as distributed
 
         options = distributed.StateDictOptions(full_state_dict=True, cpu_offload=True)
-        model, optimizer = distributed.get_state_dict(
-            self._model, self._training.optimizer, options=options
+        optimizer = self._training.optimizer
+        # asked for moments that are not there yet, torch would take a step to have some
+        moments = (
+            distributed.get_optimizer_state_dict(self._model, optimizer, options=options)
+            if optimizer.state
+            else None
         )
-        return {"model": model, "optimizer": optimizer}
+        model = distributed.get_model_state_dict(self._model, options=options)
+        return {"model": model, "optimizer": moments}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` gave to the first rank."""
         from torch.distributed.checkpoint import state_dict as distributed
 
-        distributed.set_state_dict(
-            self._model,
-            self._training.optimizer,
-            model_state_dict=state["model"],
-            optim_state_dict=state["optimizer"],
-            options=distributed.StateDictOptions(full_state_dict=True),
-        )
+        options = distributed.StateDictOptions(full_state_dict=True)
+        optimizer = self._training.optimizer
+        distributed.set_model_state_dict(self._model, state["model"], options=options)
+        if state["optimizer"] is None:
+            optimizer.state.clear()
+        else:
+            distributed.set_optimizer_state_dict(
+                self._model, optimizer, state["optimizer"], options=options
+            )
