@@ -16,6 +16,7 @@ from mmxx.language.gpt3 import (
     WholeState,
     shard,
     train,
+    validation_loss,
     whole_state,
 )
 
@@ -65,6 +66,7 @@ def in_two_halves(part, rank, folder):
             whole.load_state_dict(torch.load(folder / "whole.pt", weights_only=True))
         for step in steps:
             training.step(step)
+        validation_loss(net, Text(), 2)  # gathers weights
         state = whole.state_dict()
         if rank == 0:
             torch.save(state, folder / "whole.pt")

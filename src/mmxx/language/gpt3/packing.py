@@ -215,7 +215,7 @@ class PackedDataset:
         np.save(folder / "documents.npy", bounds)
         about = {
             "dtype": np.dtype(dtype).name, "vocab_size": len(tok), "end": tok.end,
-            "train": len(encoded) - held, "sha256": hashlib.sha256(tokens).hexdigest(),
+            "train": len(encoded) - held, "sha256": hashlib.sha256(tokens.data).hexdigest(),
         }  # fmt: skip
         (folder / "packed.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         return cls(folder)

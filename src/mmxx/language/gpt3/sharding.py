@@ -70,6 +70,7 @@ class WholeState:
 
         options = distributed.StateDictOptions(full_state_dict=True, cpu_offload=True)
         optimizer = self._training.optimizer
+        self._gather_no_more()
         # asked for moments that are not there yet, torch would take a step to have some
         moments = (
             distributed.get_optimizer_state_dict(self._model, optimizer, options=options)
@@ -85,6 +86,7 @@ class WholeState:
 
         options = distributed.StateDictOptions(full_state_dict=True)
         optimizer = self._training.optimizer
+        self._gather_no_more()
         distributed.set_model_state_dict(self._model, state["model"], options=options)
         if state["optimizer"] is None:
             optimizer.state.clear()
@@ -92,3 +94,8 @@ class WholeState:
             distributed.set_optimizer_state_dict(
                 self._model, optimizer, state["optimizer"], options=options
             )
+
+    def _gather_no_more(self) -> None:
+        """A pass without gradients leaves whole weights where the optimizer's parts should be."""
+        model: Any = self._model
+        model.reshard()
