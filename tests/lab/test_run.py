@@ -399,9 +399,7 @@ def test_a_name_is_used_once_in_a_run(tmp_path: Path) -> None:
     run.close()
 
 
-def test_a_run_follows_its_progress(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_follows_its_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def experiment(config: Any, run: Run) -> None:
         run.once("squares", run.map, abs, [1, 2])
         run.map(abs, [3])
