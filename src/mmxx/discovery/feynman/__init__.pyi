@@ -4,12 +4,14 @@ from .bits import pareto as pareto
 from .equations import feynman_equations as feynman_equations
 from .equations import make as make
 from .expression import Expr as Expr
+from .levenberg import fit_tanh as fit_tanh
 from .modularity import additive as additive
 from .modularity import compositionality as compositionality
 from .modularity import generalized_additivity as generalized_additivity
 from .modularity import generalized_symmetries as generalized_symmetries
 from .modularity import separability as separability
 from .modularity import symmetries as symmetries
+from .network import tanh_network as tanh_network
 from .network import train as train
 from .regressor import AIFeynmanRegressor as AIFeynmanRegressor
 from .search import brute_force as brute_force
@@ -27,6 +29,7 @@ __all__ = [
     "compositionality",
     "dimensional_reduce",
     "feynman_equations",
+    "fit_tanh",
     "generalized_additivity",
     "generalized_symmetries",
     "make",
@@ -37,5 +40,6 @@ __all__ = [
     "separability",
     "snap",
     "symmetries",
+    "tanh_network",
     "train",
 ]

@@ -13,7 +13,7 @@ from mmxx.discovery.feynman import modularity
 from mmxx.discovery.feynman.bits import PRECISION, rms
 from mmxx.discovery.feynman.equations import Equation, feynman_equations
 from mmxx.discovery.feynman.expression import Expr
-from mmxx.discovery.feynman.network import train
+from mmxx.discovery.feynman.levenberg import fit_tanh
 from mmxx.discovery.feynman.polyfit import polynomial
 from mmxx.discovery.feynman.recursion import Settings
 from mmxx.discovery.feynman.recursion import solve as deeper
@@ -168,7 +168,7 @@ def module(task: Task) -> dict[str, Any]:
     X = rng.uniform(-1.5, 1.5, (task.rows, 3))
     X[:, 2] = rng.uniform(1.0, 3.0, task.rows)
     y = Expr.parse(DEMONSTRATION).evaluate(X)
-    net = train(X, y, steps=task.steps, seed=task.seed)
+    net = fit_tanh(X, y, steps=task.steps, seed=task.seed)
     found = modularity.generalized_symmetries(net, X, rng, anchors=100, samples=30)
     return {
         "set": list(found[0].columns),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmxx.discovery.feynman.arms import Task
+    from mmxx.discovery.feynman.own import Own
+    from mmxx.discovery.feynman.regressor import AIFeynmanRegressor
+    from mmxx.discovery.feynman.search import Map
+    from mmxx.discovery.feynman.solve import Formula
     from mmxx.lab.run import Run
 
+_AT_ONCE, _NETWORKS_AT_ONCE = 20, 4  # tasks between two checkpoints
+_NEVER = 1_000_000
 _SHAM = False  # whether the baselines stand in the method's place
 QUICK_EQUATIONS = (
     "I.6.2a", "I.8.14", "I.10.7", "I.12.2", "I.12.11", "I.13.4", "I.16.6", "I.29.4", "I.34.8",
@@ -39,8 +47,8 @@ class Config:
     """Compare with the whole search without units instead of brute force alone."""
     networks: int = 0
     """Equations that a network may help with, in clean data and in noise of 0.01."""
-    steps: int = 600
-    """Steps of each network."""
+    steps: int = 150
+    """Steps of each network, by Levenberg and Marquardt."""
     demonstrations: int = 1
     """Networks that are to show a generalised symmetry."""
     bonus: int = 0
@@ -77,7 +85,7 @@ TINY = Config(
 QUICK = Config()
 FULL = Config(
     equations=40, max_formulas=12_000_000, noise=(1e-4, 1e-3, 1e-2, 1e-1), whole=True, networks=15,
-    steps=800, demonstrations=3, bonus=20, real=True,
+    demonstrations=3, bonus=20, real=True,
 )  # fmt: skip
 
 
@@ -101,7 +109,7 @@ def run(config: Config, run: Run) -> None:
           for k in range(config.demonstrations)),
     ]  # fmt: skip
     tasks = sorted(made, key=lambda task: task.arm != "module")  # the longest first
-    found = dict(zip(tasks, run.once("arms", run.map, arms.work, tasks), strict=True))
+    found = dict(zip(tasks, _in_rounds(run, "arms", tasks, _AT_ONCE, "recovery"), strict=True))
     if config.networks:
         found |= _with_networks(config, run, found)
     results = [(task, found[task]) for task in made]
@@ -149,20 +157,38 @@ def _equations(count: int) -> list[str]:
     return [*QUICK_EQUATIONS, *others][:count]
 
 
+def _in_rounds(
+    run: Run, name: str, tasks: list[Task], at_once: int, table: str
+) -> list[dict[str, Any]]:
+    """What comes of each task, some of them at a time, each time shown and kept."""
+    from mmxx.discovery.feynman.arms import work
+
+    results: list[dict[str, Any]] = []
+    for step in run.loop(name, -(-len(tasks) // at_once), state={"results": results}, every=1):
+        results += run.map(work, tasks[step * at_once : (step + 1) * at_once])
+        rows = [
+            {"equation": task.name, "arm": task.arm, "noise": task.noise, "seed": task.seed,
+             "found": result["found"] or "-", "best": result["best"], "bits": result["bits"]}
+            for task, result in zip(tasks, results, strict=False) if task.arm != "module"
+        ]  # fmt: skip
+        found = sum(row["found"] != "-" for row in rows)
+        run.show(f"{name}: {found} of {len(rows)} found, {len(tasks) - len(results)} to go")
+        run.table(table, rows, "What was found so far.")
+    return results
+
+
 def _with_networks(
     config: Config, run: Run, found: dict[Task, dict[str, Any]]
 ) -> dict[Task, dict[str, Any]]:
     """The tasks that were not solved, once more with a network."""
     from dataclasses import replace
 
-    from mmxx.discovery.feynman import arms
-
     open_ = [
         task for task, result in found.items()
         if task.arm == "units" and task.noise in (0.0, 0.01) and not result["found"]
     ][: config.networks]  # fmt: skip
     again = [replace(task, steps=config.steps) for task in open_]
-    results = run.once("networks", run.map, arms.work, again)
+    results = _in_rounds(run, "networks", again, _NETWORKS_AT_ONCE, "networks")
     rows = [
         {"equation": task.name, "noise": task.noise, "found": result["found"],
          "taken apart": result["tree"]}
@@ -311,9 +337,8 @@ def _real(config: Config, run: Run) -> None:
 
 def _own(config: Config, run: Run) -> None:
     """The frontier of the user's table."""
-    import numpy as np
-
     from mmxx.data import load
+    from mmxx.discovery.feynman import own
     from mmxx.lab.report.figures import curves
 
     assert config.data is not None
@@ -321,78 +346,83 @@ def _own(config: Config, run: Run) -> None:
         run.not_measured(claim.id, "user data: their formula is not known")
     table: Any = load(config.data, kinds=("table",))
     run.source(table.source)
-    numeric = list(table.numeric)
-    target = config.target or numeric[-1]
-    if target not in numeric or len(numeric) < 2:
-        raise ValueError(f"target must be one of {', '.join(numeric)}, got {target!r}")
-    names = [name for name in numeric if name != target]
-    left = [name for name in table.names if name not in numeric]
-    if left:
-        run.note(f"Columns that hold text were left out: {', '.join(left)}.")
-    X, y = table.matrix(names), table[target]
-    whole = np.isfinite(X).all(1) & np.isfinite(y)
-    if not whole.all():
-        run.note(f"{int((~whole).sum())} of {len(y)} rows were left out: a cell is missing.")
-    units = _units(config)
-    if units and target not in units:
-        raise ValueError(f"units must have a row for the target {target!r}, got {', '.join(units)}")
-    fitted = run.once("fit", _fit, config, run, X[whole], y[whole], names, units, target)
-    for note in fitted["notes"]:
+    units = None if config.units is None else load(config.units, kinds=("table",))
+    item = own.read_table(table, config.target, units)
+    for note in item.notes:
         run.note(note)
-    run.table("frontier", fitted["frontier"], "Formulas of which no other is shorter and better.")
-    run.artifact("formula.tex", fitted["latex"] + "\n", "The chosen formula.")
-    run.artifact("decomposition.txt", fitted["tree"] + "\n", "How the function was taken apart.")
-    run.note(f"{target} = {fitted['best']}")
-    points = [(row["complexity, bits"], row["error, bits"]) for row in fitted["frontier"]]
+    model = _fit(config, run, item)
+    best = model.best_
+    run.note(f"{item.target} = {best.text}")
+    run.table(
+        "frontier", _rows(model.frontier_), "Formulas of which no other is shorter and better."
+    )
+    run.artifact("formula.tex", best.latex() + "\n", "The chosen formula.")
+    tree = str(model.decomposition_)
+    run.artifact("decomposition.txt", tree + "\n", "How the function was taken apart.")
+    points = [(f.complexity, f.error_bits) for f in model.frontier_]
     x, bits = zip(*points, strict=True)
-    lines = {"frontier": (x, bits), "chosen": (fitted["knee"][:1], fitted["knee"][1:])}
+    lines = {"frontier": (x, bits), "chosen": ([best.complexity], [best.error_bits])}
     figure = curves(lines, xlabel="complexity / bits", ylabel="mean error / bits")
     run.figure("pareto", figure, "Bits of error against bits of the formula.")
-    run.figure("decomposition", _tree(fitted["tree"]), "How the function was taken apart.")
+    run.figure("decomposition", _tree(tree), "How the function was taken apart.")
 
 
-def _fit(
-    config: Config, run: Run, X: Any, y: Any, names: list[str], units: dict[str, str], target: str
-) -> dict[str, Any]:
-    from mmxx.discovery.feynman.regressor import AIFeynmanRegressor, safe_names
-    from mmxx.discovery.feynman.units import check_units
+def _fit(config: Config, run: Run, item: Own) -> AIFeynmanRegressor:
+    """Fit, showing the best so far; what was found before a stop is read, not searched again."""
+    from dataclasses import replace
 
-    inputs = {name: unit for name, unit in units.items() if name != target}
-    model = AIFeynmanRegressor(
-        max_formulas=config.max_formulas, units=check_units(inputs, names) if units else None,
-        target_units=units.get(target), network=config.networks > 0, max_iter=config.steps,
+    model = item.regressor(
+        max_formulas=config.max_formulas, network=config.networks > 0, max_iter=config.steps,
         random_state=run.seed,
     )  # fmt: skip
-    model.fit(X, y, map=run.map)
-    safe, notes = safe_names(names)
-    frontier = [
-        {"formula": f.expr.text(safe), "complexity, bits": f.complexity,
-         "error, bits": f.error_bits, "rms error": f.rmse, "found by": f.provenance}
-        for f in model.frontier_
+    least = math.inf
+
+    def watch(formulas: list[Formula]) -> None:
+        nonlocal least
+        formulas = [replace(f, names=item.names) for f in formulas]
+        best = min(formulas, key=lambda f: f.error_bits, default=None)
+        if best is not None and best.error_bits < least:
+            least = best.error_bits
+            run.show(f"best so far: {item.target} = {best.text}, {best.error_bits:.2f} bits off")
+            run.table("frontier", _rows(formulas), "The frontier so far.")
+
+    with _kept(run) as map:
+        model.fit(item.X, item.y, map=map, watch=watch)
+    model.frontier_ = [replace(f, names=item.names) for f in model.frontier_]
+    model.best_ = replace(model.best_, names=item.names)
+    for note in model.notes_:
+        run.note(note)
+    return model
+
+
+def _rows(formulas: list[Formula]) -> list[dict[str, Any]]:
+    return [
+        {"formula": f.text, "complexity, bits": f.complexity, "error, bits": f.error_bits,
+         "rms error": f.rmse, "found by": f.provenance}
+        for f in formulas
     ]  # fmt: skip
-    best = model.best_
-    return {
-        "frontier": frontier, "best": best.expr.text(safe), "latex": best.expr.latex(safe),
-        "knee": [best.complexity, best.error_bits], "tree": str(model.decomposition_),
-        "notes": [*notes, *model.notes_],
-    }  # fmt: skip
 
 
-def _units(config: Config) -> dict[str, str]:
-    """Names and units from the user's file."""
-    from mmxx.data import load
+@contextmanager
+def _kept(run: Run) -> Iterator[Map]:
+    """``run.map`` whose results are kept: a search that was stopped reads them, and goes on."""
+    from mmxx.discovery.feynman.search import as_tree, from_tree
 
-    if config.units is None:
-        return {}
-    table: Any = load(config.units, kinds=("table",))
-    if len(table.names) != 2:
-        raise ValueError(f"units must have two columns, got {', '.join(table.names)}")
-    names, units = table.columns
-    # a column of nothing but 1 is read as numbers
-    return {
-        str(name): unit if isinstance(unit, str) else f"{unit:g}"
-        for name, unit in zip(names, units, strict=True)
-    }
+    journal: list[Any] = []
+    loop = run.loop("search", _NEVER, state={"journal": journal}, every=1)
+    steps, calls = iter(loop), itertools.count()
+    next(steps, None)  # read what was kept
+
+    def kept(fn: Callable[..., Any], items: Iterable[Any]) -> Any:
+        call = next(calls)
+        if call == len(journal):
+            journal.append([as_tree(result) for result in run.map(fn, items)])
+            next(steps)  # kept; and stopped here where that was asked for
+        return [from_tree(tree) for tree in journal[call]]
+
+    yield kept
+    loop.finish()
+    next(steps, None)
 
 
 def _tree(text: str) -> Any:

@@ -405,12 +405,21 @@ def additive(
 
 @lru_cache
 def _of_one_variable(operators: str | tuple[str, ...]) -> list[Expr]:
-    """All formulas of one variable of at most five symbols, each value once."""
+    """All formulas of one variable of at most five symbols, and their logarithms.
+
+    Of those that are the same but for a factor and a constant, the first. With logarithms
+    y = F(g(x_i) h(x_j)) is a sum, too.
+    """
     alphabet = Alphabet.make(operators, 1)
+    shapes = [t for n in range(1, _SYMBOLS + 1) for t in templates(n)]
+    plain = [
+        Expr.from_rpn(alphabet.formula(shape, index))
+        for shape in shapes
+        for index in range(alphabet.size(shape))
+    ]
     x, seen, found = np.linspace(0.4, 1.7, 7)[:, None], set(), []
-    for shape in (t for n in range(1, _SYMBOLS + 1) for t in templates(n)):
-        for index in range(alphabet.size(shape)):
-            expr = Expr.from_rpn(alphabet.formula(shape, index))
+    for exprs in (plain, [Expr("log", (Expr("abs", (expr,)),)) for expr in plain]):
+        for expr in exprs:
             with np.errstate(all="ignore"):
                 values = expr.evaluate(x)
                 # the same for all c f + d
