@@ -1,13 +1,14 @@
+from .additivity import additive as additive
+from .additivity import generalized_additivity as generalized_additivity
 from .bits import Pareto as Pareto
 from .bits import mdl as mdl
 from .bits import pareto as pareto
+from .density import fit_density as fit_density
 from .equations import feynman_equations as feynman_equations
 from .equations import make as make
 from .expression import Expr as Expr
 from .levenberg import fit_tanh as fit_tanh
-from .modularity import additive as additive
 from .modularity import compositionality as compositionality
-from .modularity import generalized_additivity as generalized_additivity
 from .modularity import generalized_symmetries as generalized_symmetries
 from .modularity import separability as separability
 from .modularity import symmetries as symmetries
@@ -29,6 +30,7 @@ __all__ = [
     "compositionality",
     "dimensional_reduce",
     "feynman_equations",
+    "fit_density",
     "fit_tanh",
     "generalized_additivity",
     "generalized_symmetries",

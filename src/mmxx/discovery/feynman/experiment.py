@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 _AT_ONCE, _NETWORKS_AT_ONCE = 20, 4  # tasks between two checkpoints
 _NEVER = 1_000_000
 _SHAM = False  # whether the baselines stand in the method's place
-QUICK_EQUATIONS = (
-    "I.6.2a", "I.8.14", "I.10.7", "I.12.2", "I.12.11", "I.13.4", "I.16.6", "I.29.4", "I.34.8",
-    "II.3.24", "III.15.12", "III.17.37",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,8 @@ class Config:
     whole: bool = False
     """Compare with the whole search without units instead of brute force alone."""
     networks: int = 0
-    """Equations that a network may help with, in clean data and in noise of 0.01."""
+    """Equations that a network may help with, in clean data and in noise of 0.01; with any, it also
+    helps with each of the bonus equations."""
     steps: int = 150
     """Steps of each network, by Levenberg and Marquardt."""
     demonstrations: int = 1
@@ -55,8 +52,14 @@ class Config:
     """Of the 20 bonus equations."""
     real: bool = False
     """Whether to fit Kepler's and Langmuir's measurements."""
+    densities: int = 0
+    """Probability densities to find from samples, of 3."""
+    flow_steps: int = 400
+    """Steps of the normalising flow that learns a density."""
     data: Path | None = None
     """A table of one's own."""
+    density: bool = False
+    """Whether its rows are samples of a density, whose formula is looked for."""
     target: str = ""
     """Its column to predict; by default the last column of numbers."""
     units: Path | None = None
@@ -65,27 +68,31 @@ class Config:
     def __post_init__(self) -> None:
         least = {
             "equations": 1, "rows": 20, "seeds": 1, "max_formulas": 1, "noisy_formulas": 1,
-            "networks": 0, "steps": 1, "demonstrations": 0, "bonus": 0,
+            "networks": 0, "steps": 1, "demonstrations": 0, "bonus": 0, "densities": 0,
+            "flow_steps": 1,
         }  # fmt: skip
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        if self.bonus > 20:
-            raise ValueError(f"bonus must be at most 20, got {self.bonus}")
+        for name, high in (("bonus", 20), ("densities", 3)):
+            if getattr(self, name) > high:
+                raise ValueError(f"{name} must be at most {high}, got {getattr(self, name)}")
         if any(not 0 < level < 10 for level in self.noise) or 0.01 not in self.noise:
             raise ValueError(f"noise must be between 0 and 10, and have 0.01, got {self.noise}")
+        if self.density and (self.data is None or self.target or self.units is not None):
+            raise ValueError("density needs data, and takes neither target nor units")
         if self.units is not None and self.data is None:
             raise ValueError(f"units needs data, got units {self.units} without data")
 
 
 TINY = Config(
     equations=1, rows=40, max_formulas=5000, noisy_formulas=5000, networks=1, steps=10, bonus=1,
-    real=True,
+    real=True, densities=1, flow_steps=5,
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
     equations=40, max_formulas=12_000_000, noise=(1e-4, 1e-3, 1e-2, 1e-1), whole=True, networks=15,
-    demonstrations=3, bonus=20, real=True,
+    demonstrations=3, bonus=20, real=True, densities=3,
 )  # fmt: skip
 
 
@@ -96,7 +103,7 @@ def run(config: Config, run: Run) -> None:
         return
     from mmxx.discovery.feynman import arms
 
-    names = _equations(config.equations)
+    names = arms.chosen(config.equations)
     seeds = [run.seed + s for s in range(config.seeds)]
     without = "without" if config.whole else "brute force"
     made = [
@@ -119,13 +126,16 @@ def run(config: Config, run: Run) -> None:
     _modules(run, results)
     if config.bonus:
         rows = [
-            {"equation": task.name, "found": result["found"], "best bits": result["bits"]}
+            {"equation": task.name, "found": result["found"] or "-", "best": result["best"],
+             "bits": result["bits"]}
             for task, result in results if task.name.startswith("test_")
         ]  # fmt: skip
-        solved = sum(bool(row["found"]) for row in rows)
+        solved = sum(row["found"] != "-" for row in rows)
         run.table("bonus", rows, f"Bonus equations without units: {solved} of {len(rows)} found.")
     if config.real:
         _real(config, run)
+    if config.densities:
+        _densities(config, run)
 
 
 @contextmanager
@@ -143,18 +153,6 @@ def _clean(config: Config, name: str, arm: str, seed: int) -> Task:
     from mmxx.discovery.feynman.arms import Task
 
     return Task(name, arm, config.rows, 0.0, seed, config.max_formulas)
-
-
-def _equations(count: int) -> list[str]:
-    from mmxx.discovery.feynman.equations import feynman_equations
-
-    table = feynman_equations()
-    others = [
-        name
-        for name, equation in table.items()
-        if not equation.bonus and len(equation.names) <= 6 and name not in QUICK_EQUATIONS
-    ]
-    return [*QUICK_EQUATIONS, *others][:count]
 
 
 def _in_rounds(
@@ -183,10 +181,10 @@ def _with_networks(
     """The tasks that were not solved, once more with a network."""
     from dataclasses import replace
 
-    open_ = [
-        task for task, result in found.items()
-        if task.arm == "units" and task.noise in (0.0, 0.01) and not result["found"]
-    ][: config.networks]  # fmt: skip
+    left = [task for task, result in found.items() if not result.get("found", True)]
+    open_ = [task for task in left if task.arm == "units" and task.noise in (0.0, 0.01)]
+    bonus = [task for task in left if task.name.startswith("test_")]
+    open_ = open_[: config.networks] + bonus
     again = [replace(task, steps=config.steps) for task in open_]
     results = _in_rounds(run, "networks", again, _NETWORKS_AT_ONCE, "networks")
     rows = [
@@ -335,6 +333,18 @@ def _real(config: Config, run: Run) -> None:
     run.table("real", rows, "Real measurements: the frontier of each table, without a network.")
 
 
+def _densities(config: Config, run: Run) -> None:
+    """Formulas of densities, from samples."""
+    from mmxx.discovery.feynman.arms import DENSITIES, Samples, density
+
+    tasks = [
+        Samples(name, 5 * config.rows, run.seed, config.flow_steps, config.max_formulas // 10 + 1)
+        for name in list(DENSITIES)[: config.densities]
+    ]
+    rows = run.once("densities", run.map, density, tasks)
+    run.table("densities", rows, "Densities that a flow learnt, and the formula nearest to each.")
+
+
 def _own(config: Config, run: Run) -> None:
     """The frontier of the user's table."""
     from mmxx.data import load
@@ -346,8 +356,11 @@ def _own(config: Config, run: Run) -> None:
         run.not_measured(claim.id, "user data: their formula is not known")
     table: Any = load(config.data, kinds=("table",))
     run.source(table.source)
-    units = None if config.units is None else load(config.units, kinds=("table",))
-    item = own.read_table(table, config.target, units)
+    if config.density:
+        item = own.read_samples(table, config.flow_steps, run.seed)
+    else:
+        units = None if config.units is None else load(config.units, kinds=("table",))
+        item = own.read_table(table, config.target, units)
     for note in item.notes:
         run.note(note)
     model = _fit(config, run, item)

@@ -64,6 +64,30 @@ def read_table(table: Any, target: str, units: Any) -> Own:
     return Own(X[whole], y[whole], safe, target, known, notes + renamed)
 
 
+def read_samples(table: Any, steps: int, seed: int) -> Own:
+    """A density that was learnt from the rows of a table, at up to 1,000 of them.
+
+    Args:
+        table: The user's: its columns of numbers are the variables.
+        steps: Of the flow.
+        seed: Of the flow.
+
+    Raises:
+        ValueError: No column of numbers, or samples that `fit_density` does not take.
+    """
+    from mmxx.discovery.feynman.density import fit_density
+
+    names = list(table.numeric)
+    if not names:
+        raise ValueError("density needs a column of numbers, got none")
+    samples = table.matrix(names)
+    samples = samples[np.isfinite(samples).all(1)]
+    safe, notes = safe_names(names)
+    X, y = fit_density(samples, steps=steps, seed=seed).table(samples)
+    notes.append(f"p is the density of {len(samples)} samples, as a flow has learnt it.")
+    return Own(X, y, safe, "p", None, notes)
+
+
 def _units(table: Any, names: list[str], target: str) -> tuple[list[Any], str]:
     if len(table.names) != 2:
         raise ValueError(f"units must have two columns, got {', '.join(table.names)}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmxx.discovery.feynman import modularity
+from mmxx.discovery.feynman import additivity, modularity
 from mmxx.discovery.feynman.bits import PRECISION, rms
 from mmxx.discovery.feynman.expression import Expr, var
 from mmxx.discovery.feynman.levenberg import TanhNetwork, fit_tanh
@@ -135,7 +135,8 @@ def solve(
         found.append(expr.substitute([var(int(k)) for k in places]))
         return restore(expr)
 
-    share = max(1, settings.max_formulas // 2**depth) if settings.max_formulas else 0
+    halves = depth if X.shape[1] > 1 else 0  # one variable is soon searched
+    share = max(1, settings.max_formulas // 2**halves) if settings.max_formulas else 0
     if depth or not settings.searched:
         search(
             frontier, X, y, max_formulas=share, operators=settings.operators, nu=settings.nu,
@@ -230,8 +231,8 @@ def find_modules(
         if module is not None and module.inner is not None and module.inner.op != "var":
             yield module
     for i, j in pairs if "additivity" in settings.modules else []:
-        if modularity.generalized_additivity(net, X, i, j) < _ADDITIVE:
-            module = modularity.additive(
+        if additivity.generalized_additivity(net, X, i, j) < _ADDITIVE:
+            module = additivity.additive(
                 net,
                 X,
                 y,

@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 EXACT = 1.0  # mean bits of error below which a formula is exact
 #: Where brute force looks, and its share of the formulas; the first alone, then the others.
 PLAN = (("y", "*", 3), ("y**2", "*", 1), ("1/y", "*", 1), ("log", "*", 1))
+#: With one variable, where seven symbols are three million formulas, more often and for longer.
+PLAN_OF_ONE = tuple((name, "*", 3) for name in ("y", "y**2", "1/y", "log", "sqrt"))
+_SHARES = sum(part for *_, part in PLAN)
 _REFINED = 12  # of the best formulas, whose numbers are refined and snapped
 
 
@@ -244,12 +247,12 @@ def search(
     if frontier.best_bits < EXACT or not max_formulas or not 1 <= X.shape[1] <= MAX_VARIABLES:
         return 0
     tasks = []
-    plan = PLAN if transforms else PLAN[:1]
-    share = sum(part for *_, part in plan)
+    plan = PLAN_OF_ONE if X.shape[1] == 1 else PLAN
+    plan, shares = (plan, _SHARES) if transforms else (plan[:1], plan[0][2])
     for name, mode, part in plan:
         target = transform(name, y)
         if target is not None and np.ptp(target) > 0:
-            count = max(1, max_formulas * part // share)
+            count = max(1, max_formulas * part // shares)
             both = rival is not None
             tasks.append(Sweep(X, target, name, mode, count, operators, nu, both, until()))
     seen = 0
