@@ -207,7 +207,7 @@ def test_what_was_found_survives_a_stop(tmp_path, capsys, stopping):
     (tmp_path / "mine.csv").write_text("a,b,y\n" + "\n".join(rows) + "\n")
     config = replace(SMALL, data=tmp_path / "mine.csv", max_formulas=700_000)
     measure(tmp_path / "whole", config)
-    assert "best so far: y = " in capsys.readouterr().err
+    assert "bits off, y = " in capsys.readouterr().err
     assert stopping(tmp_path / "stopped", CARD, experiment, config) >= 1
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "stopped"))
 

@@ -211,14 +211,14 @@ class Samples(NamedTuple):
 
     Attributes:
         name: Of `DENSITIES`.
-        count: Samples.
+        samples: How many.
         seed: Of samples and flow.
         steps: Of the flow.
         max_formulas: For brute force.
     """
 
     name: str
-    count: int
+    samples: int
     seed: int
     steps: int
     max_formulas: int
@@ -235,7 +235,7 @@ def density(task: Samples) -> dict[str, Any]:
 
     text, draw = DENSITIES[task.name]
     truth = Expr.parse(text)
-    samples = draw(np.random.default_rng([task.seed, 4]), task.count)
+    samples = draw(np.random.default_rng([task.seed, 4]), task.samples)
     X, y = fit_density(samples, steps=task.steps, seed=task.seed).table(samples)
     frontier = Frontier(X, y)
     search(frontier, X, y, max_formulas=task.max_formulas)
