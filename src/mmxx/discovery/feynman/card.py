@@ -147,8 +147,8 @@ CARD = Card(
         "that the data cannot tell from them.",
         "A module is taken only where its error is a few times the network's, and the best two are "
         "tried; the authors' program always takes one.",
-        "The network is n-16-16-1, fitted by Levenberg and Marquardt, which errs less on 1,000 rows "
-        "than the authors' of 30,000 weights, fitted by Adam to up to a million.",
+        "The network is n-16-16-1, fitted by Levenberg and Marquardt, which errs less on 1,000 "
+        "rows than the authors' of 30,000 weights, fitted by Adam to up to a million.",
         "The halves of a generalised sum or product are found among formulas of five symbols at "
         "most and their logarithms.",
         "Densities are learnt by an autoregressive flow of logistic mixtures.",

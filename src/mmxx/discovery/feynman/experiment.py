@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE, _NETWORKS_AT_ONCE = 20, 4  # tasks between two checkpoints
 _NEVER = 1_000_000
-_SHOWN = 80  # characters of a formula on the console
 _SHAM = False  # whether the baselines stand in the method's place
 
 
@@ -397,8 +396,9 @@ def _fit(config: Config, run: Run, item: Own) -> AIFeynmanRegressor:
         best = min(formulas, key=lambda f: f.error_bits, default=None)
         if best is not None and best.error_bits < least:
             least = best.error_bits
-            text = best.text if len(best.text) <= _SHOWN else best.text[:_SHOWN] + "…"
-            run.show(f"best so far: {best.error_bits:.2f} bits off, {item.target} = {text}")
+            run.show(
+                f"best so far: {best.error_bits:.2f} bits off, {item.target} = {best.text:.80}"
+            )
             run.table("frontier", _rows(formulas), "The frontier so far.")
 
     with _kept(run) as map:
