@@ -337,10 +337,8 @@ def _densities(config: Config, run: Run) -> None:
     """Formulas of densities, from samples."""
     from mmxx.discovery.feynman.arms import DENSITIES, Samples, density
 
-    tasks = [
-        Samples(name, 5 * config.rows, run.seed, config.flow_steps, config.max_formulas // 10 + 1)
-        for name in list(DENSITIES)[: config.densities]
-    ]
+    rest = 5 * config.rows, run.seed, config.flow_steps, config.max_formulas // 10 + 1
+    tasks = [Samples(name, *rest) for name in list(DENSITIES)[: config.densities]]
     rows = run.once("densities", run.map, density, tasks)
     run.table("densities", rows, "Densities that a flow learnt, and the formula nearest to each.")
 
