@@ -44,7 +44,7 @@ class Config:
     """Training examples of each."""
     affine_seeds: int = 4
     """Repetitions with a bias."""
-    affine_restarts: int = 4
+    affine_restarts: int = 2
     """Searches at most."""
     affine_steps: int = 50_000_000
     """Training examples of each."""
@@ -88,7 +88,7 @@ TINY = Config(
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
-    tasks=_EVERYTHING, discover="linear", fixed_seeds=20, fixed_restarts=20, linear_seeds=8,
+    tasks=_EVERYTHING, discover="linear", fixed_seeds=20, fixed_restarts=10, linear_seeds=8,
     linear_restarts=16, linear_steps=100_000_000,
 )  # fmt: skip
 

@@ -123,18 +123,19 @@ def _of_one_variable(operators: str | tuple[str, ...]) -> list[Expr]:
         for shape in shapes
         for index in range(alphabet.size(shape))
     ]
-    x, seen, found = np.linspace(0.4, 1.7, 7)[:, None], set(), []
-    for exprs in (plain, [Expr("log", (Expr("abs", (expr,)),)) for expr in plain]):
-        for expr in exprs:
-            with np.errstate(all="ignore"):
-                values = expr.evaluate(x)
-                # the same for all c f + d
-                key = tuple(np.round((values - values[0]) / (values[-1] - values[0]), 9))
-            if not np.isfinite(key).all():
-                continue
-            if key not in seen:
-                seen.add(key)
-                found.append(expr)
+    x = np.linspace(0.4, 1.7, 7)[:, None]
+    with np.errstate(all="ignore"):
+        values = np.array([expr.evaluate(x) for expr in plain])
+        values = np.concatenate([values, np.log(np.abs(values))])
+        # the same for all c f + d
+        first, last = values[:, :1], values[:, -1:]
+        keys = np.round((values - first) / (last - first), 9)
+    seen, found = set(), []
+    for place, key in enumerate(keys):
+        if np.isfinite(key).all() and (same := tuple(key.tolist())) not in seen:
+            seen.add(same)
+            expr = plain[place % len(plain)]
+            found.append(expr if place < len(plain) else Expr("log", (Expr("abs", (expr,)),)))
     return found
 
 
