@@ -17,6 +17,7 @@ from mmxx.discovery.feynman.modularity import Module, Oracle, verify
 
 Array = NDArray[np.float64]
 _GRID = 200  # points at which slopes are compared
+_WHERE = 0.05, 0.95  # quantiles of the data between which a network is to be trusted
 _SYMBOLS = 5  # of a formula of one variable
 _CANDIDATES = 5  # of which each is tried with each
 
@@ -88,7 +89,7 @@ def additive(
     halves: list[list[tuple[float, Expr]]] = []
     for column, flip in ((i, False), (j, True)):
         points = np.tile(centre, (_GRID, 1))
-        points[:, column] = np.linspace(X[:, column].min(), X[:, column].max(), _GRID)
+        points[:, column] = np.linspace(*np.quantile(X[:, column], _WHERE), _GRID)
         slopes = oracle.gradient(points)
         with np.errstate(all="ignore"):
             ratio = slopes[:, j] / slopes[:, i] if flip else slopes[:, i] / slopes[:, j]
@@ -160,7 +161,7 @@ def _alike(x: Array, slope: Array, operators: str | Sequence[str]) -> list[tuple
         with np.errstate(all="ignore"):
             mine = expr.grad(x[:, None])[1][:, 0]
             c = float((weight * mine) @ slope / ((weight * mine) @ mine))
-            error = float(weight @ np.square(slope - c * mine))
+            error = float(np.sqrt(weight) @ np.abs(slope - c * mine))
         if math.isfinite(error) and c != 0:
             found.append((error, place, c, expr))
     found.sort(key=lambda one: one[:2])

@@ -25,7 +25,7 @@ EXACT = 1.0  # mean bits of error below which a formula is exact
 #: Where brute force looks, and its share of the formulas; the first alone, then the others.
 PLAN = (("y", "*", 3), ("y**2", "*", 1), ("1/y", "*", 1), ("log", "*", 1))
 #: With one variable, where seven symbols are three million formulas, more often and for longer.
-PLAN_OF_ONE = tuple((name, "*", 3) for name in ("y", "y**2", "1/y", "log", "sqrt"))
+PLAN_OF_ONE = tuple((name, "*", 4) for name in ("y", "y**2", "1/y", "log", "sqrt"))
 _SHARES = sum(part for *_, part in PLAN)
 _REFINED = 12  # of the best formulas, whose numbers are refined and snapped
 
