@@ -42,8 +42,7 @@ class Config:
     whole: bool = False
     """Compare with the whole search without units instead of brute force alone."""
     networks: int = 0
-    """Equations that a network may help with, in clean data and in noise of 0.01; with any, it also
-    helps with each of the bonus equations."""
+    """Equations, clean or in noise of 0.01, that a network may help with; then the bonus ones."""
     steps: int = 150
     """Steps of each network, by Levenberg and Marquardt."""
     demonstrations: int = 1
@@ -106,12 +105,16 @@ def run(config: Config, run: Run) -> None:
     names = arms.chosen(config.equations)
     seeds = [run.seed + s for s in range(config.seeds)]
     without = "without" if config.whole else "brute force"
+
+    def clean(name: str, arm: str, seed: int) -> Task:
+        return arms.Task(name, arm, config.rows, 0.0, seed, config.max_formulas)
+
     made = [
-        *(_clean(config, name, arm, seed) for arm in ("units", without, "polynomial")
+        *(clean(name, arm, seed) for arm in ("units", without, "polynomial")
           for seed in seeds for name in names),
         *(arms.Task(name, "units", config.rows, level, seed, config.noisy_formulas)
           for level in config.noise for seed in seeds for name in names),
-        *(_clean(config, f"test_{k + 1}", "without", run.seed) for k in range(config.bonus)),
+        *(clean(f"test_{k + 1}", "without", run.seed) for k in range(config.bonus)),
         *(arms.Task("", "module", max(2 * config.rows, 100), 0.0, run.seed + k, 1, config.steps)
           for k in range(config.demonstrations)),
     ]  # fmt: skip
@@ -149,12 +152,6 @@ def sham() -> Iterator[None]:
         _SHAM = before
 
 
-def _clean(config: Config, name: str, arm: str, seed: int) -> Task:
-    from mmxx.discovery.feynman.arms import Task
-
-    return Task(name, arm, config.rows, 0.0, seed, config.max_formulas)
-
-
 def _in_rounds(
     run: Run, name: str, tasks: list[Task], at_once: int, table: str
 ) -> list[dict[str, Any]]:
@@ -182,13 +179,16 @@ def _with_networks(
     from dataclasses import replace
 
     left = [task for task, result in found.items() if not result.get("found", True)]
-    open_ = [task for task in left if task.arm == "units" and task.noise in (0.0, 0.01)]
+    hard = [task for task in left if task.arm == "units" and task.noise in (0.0, 0.01)]
     bonus = [task for task in left if task.name.startswith("test_")]
-    open_ = open_[: config.networks] + bonus
-    again = [replace(task, steps=config.steps) for task in open_]
+    open_ = hard[: config.networks] + bonus
+    most = dict.fromkeys(bonus, config.noisy_formulas)  # they are many
+    again = [
+        replace(t, steps=config.steps, max_formulas=most.get(t, t.max_formulas)) for t in open_
+    ]
     results = _in_rounds(run, "networks", again, _NETWORKS_AT_ONCE, "networks")
     rows = [
-        {"equation": task.name, "noise": task.noise, "found": result["found"],
+        {"equation": task.name, "noise": task.noise, "found": result["found"] or "-",
          "taken apart": result["tree"]}
         for task, result in zip(open_, results, strict=True)
     ]  # fmt: skip
