@@ -399,12 +399,13 @@ def test_a_name_is_used_once_in_a_run(tmp_path: Path) -> None:
     run.close()
 
 
-def test_a_run_follows_its_progress(tmp_path: Path) -> None:
+def test_a_run_follows_its_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def experiment(config: Any, run: Run) -> None:
         run.once("squares", run.map, abs, [1, 2])
         run.map(abs, [3])
-        for _ in run.loop("fit", 2, state={}):
-            pass
+        for step in run.loop("fit", 2, state={}):
+            run.map(abs, [4, 5])
+            run.show(f"the best of step {step}")
 
     told: list[tuple[str, int, int]] = []
     run = begin(tmp_path)
@@ -412,6 +413,8 @@ def test_a_run_follows_its_progress(tmp_path: Path) -> None:
     execute(run, experiment)
     squares = [("squares", 0, 1), ("squares", 1, 2), ("squares", 2, 2), ("squares", 1, 1)]
     assert told == [*squares, ("abs", 1, 1), ("fit", 0, 2), ("fit", 1, 2), ("fit", 2, 2)]
+    assert capsys.readouterr().err == "the best of step 0\nthe best of step 1\n"
+    assert "the best of step 1" in (run.folder / "log.txt").read_text()
 
 
 # -- once and map ------------------------------------------------------------------------------
@@ -1227,6 +1230,8 @@ def test_only_the_first_process_writes_and_all_get_its_results(tmp_path: Path) -
         assert run.part([0, 1, 2, 3]) == [1, 3]  # type: ignore[arg-type]
         assert run.mean(np.float64(3)) == 1.5  # type: ignore[arg-type]
         assert run.once("arm", calls.append, 1) == "from the first"
+        assert run.together
+        assert run.each("arms", str, [3, 4]) == ["3", "4"]
         for _ in run.loop("fit", 2, state={}):
             pass
         run.log(0, x=1.0)
@@ -1251,7 +1256,7 @@ def test_only_the_first_process_writes_and_all_get_its_results(tmp_path: Path) -
     execute(run, experiment)
     assert calls == []
     assert others.closed
-    assert others.waited == 2
+    assert others.waited == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["first"]
 
 
@@ -1260,6 +1265,8 @@ def test_one_process_has_the_whole_batch_and_the_bare_module(tmp_path: Path) -> 
     assert run.distribute("net", "opt") == ("net", "opt")  # type: ignore[arg-type]
     assert run.part([1, 2]) == [1, 2]  # type: ignore[arg-type]
     assert run.mean(np.float64(3)) == 3.0  # type: ignore[arg-type]
+    assert not run.together
+    assert run.each("arms", str, [3, 4]) == ["3", "4"]
     run.close()
 
 
