@@ -85,6 +85,22 @@ def test_an_unknown_environment_is_bad_input_before_anything_is_learned(
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
+def test_a_game_that_misbehaves_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "solitary.py").write_text(
+        "from mmxx.planning.muzero import InARow\n"
+        "class Game(InARow):\n"
+        "    def to_play(self, state):\n"
+        "        return 0 * state[:, 0]\n"
+        "def make():\n"
+        "    return Game(3, 3, 3)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadInputError, match="env solitary:make: game 0, move 1: player 0 moves"):
+        measure(tmp_path / "run", replace(TINY, env="solitary:make"))
+
+
 @pytest.mark.slow
 def test_muzero_holds_where_its_controls_do_not(tmp_path: Path) -> None:
     config = Config(games=5400)

@@ -408,6 +408,7 @@ def _own(config: Config, run: Run) -> None:
     from mmxx.lab.errors import BadInputError
     from mmxx.planning.muzero import arms, showing
     from mmxx.planning.muzero.card import CARD
+    from mmxx.planning.muzero.games import GameError
     from mmxx.planning.muzero.learner import Learner
     from mmxx.planning.muzero.one_at_a_time import make_game
 
@@ -421,7 +422,10 @@ def _own(config: Config, run: Run) -> None:
     except ValueError as error:
         raise BadInputError(str(error)) from error
     study = arms.Study({"agent": learner}, {})
-    _train(run, study, arms.generations(settings))
+    try:
+        _train(run, study, arms.generations(settings))
+    except GameError as error:
+        raise BadInputError(f"env {config.env}: {error}") from error
     tests = [n for n in config.tests if n <= 4 * config.simulations]
     parts = arms.position_items(config, game, run.seed)
     judged = run.once("positions", run.map, arms.judged_positions, parts) if parts else []

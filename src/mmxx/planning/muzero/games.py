@@ -17,6 +17,10 @@ from mmxx.planning.muzero import _rules
 RUNNING, ENDED, CUT = 0, 1, 2  # what a step says of the game; CUT is a time limit, not an end
 
 
+class GameError(ValueError):
+    """A game does what MuZero cannot play: the fault is the game's."""
+
+
 @runtime_checkable
 class Game(Protocol):
     """What MuZero needs of a game: a batch of states that are stepped together.
@@ -368,7 +372,7 @@ def check_game(game: Any) -> Game:
 
 
 def check_legal(legal: np.ndarray, where: str) -> None:
-    """Raise ValueError where a running game offers no action, naming its row."""
+    """Raise GameError where a running game offers no action, naming its row."""
     stuck = ~legal.any(1)
     if stuck.any():
-        raise ValueError(f"{where}, row {int(stuck.argmax())}: a running game has no legal action")
+        raise GameError(f"{where}, row {int(stuck.argmax())}: a running game has no legal action")

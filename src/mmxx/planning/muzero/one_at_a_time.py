@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mmxx.planning.muzero.games import CUT, ENDED, GAMES, RUNNING, Game, check_game
+from mmxx.planning.muzero.games import CUT, ENDED, GAMES, RUNNING, Game, GameError, check_game
 
 _SPIEL = "open_spiel:"
 
@@ -83,7 +83,7 @@ class OneAtATime:
         shape = (len(state), *self.observation_shape)
         found = np.array(rows, np.float32) if rows else np.zeros(shape, np.float32)
         if found.shape != shape:
-            raise ValueError(
+            raise GameError(
                 f"observation must have the shape {self.observation_shape}, got {found.shape[1:]}"
             )
         return found

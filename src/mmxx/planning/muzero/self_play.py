@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmxx.planning.muzero.games import CUT, RUNNING, Game, check_legal
+from mmxx.planning.muzero.games import CUT, RUNNING, Game, GameError, check_legal
 from mmxx.planning.muzero.gumbel import gumbel_muzero_policy
 from mmxx.planning.muzero.networks import MuZeroNetwork
 from mmxx.planning.muzero.search import muzero_policy
@@ -289,7 +289,7 @@ def play_episodes(item: PlayItem) -> Episodes:
         state = tree_map(lambda part, keep=keep: part[keep], state)
         alive = alive[keep]
         if alternate and (twice := game.to_play(state) == to_play[keep]).any():
-            raise ValueError(
+            raise GameError(
                 f"game {int(alive[twice.argmax()])}, move {move + 1}: player "
                 f"{int(to_play[keep][twice.argmax()])} moves twice in a row; use turns='learned'"
             )
