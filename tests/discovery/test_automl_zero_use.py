@@ -21,11 +21,13 @@ from mmxx.discovery.automl_zero import (
     nn_teacher_tasks,
     projected_binary_tasks,
     studies,
+    turns,
 )
 from mmxx.discovery.automl_zero.card import CARD
 from mmxx.discovery.automl_zero.results import SearchResult
 from mmxx.lab.folder import Options
 from mmxx.lab.run import create, execute
+from mmxx.lab.testing import assert_same, outcome
 
 # -- tasks -------------------------------------------------------------------------------------
 
@@ -156,6 +158,19 @@ def test_digits_may_be_run_alone(tmp_path) -> None:
     config = replace(experiment.TINY, tasks=("digits",), islands=1)
     _, folder = measured(tmp_path, config)
     assert "support vector machine" in (folder / "tables" / "digits.csv").read_text()
+
+
+def test_a_search_stopped_at_every_turn_finds_the_same(
+    tmp_path, monkeypatch, capsys, stopping
+) -> None:
+    monkeypatch.setattr(turns, "_TURN", 8000)
+    monkeypatch.setattr(turns, "_AT_ONCE", 3)
+    config = replace(experiment.TINY, tasks=("fixed",), islands=1)
+    _, folder = measured(tmp_path, config)
+    assert "best so far: fixed" in capsys.readouterr().err
+    assert "def Predict():" in (folder / "artifacts" / "fixed-raw.txt").read_text()
+    assert stopping(tmp_path / "stopped", CARD, experiment, config) == 3
+    assert_same(outcome(folder), outcome(tmp_path / "stopped"))
 
 
 @pytest.mark.parametrize("target", ["kind", "a"])

@@ -9,18 +9,22 @@ from mmxx.discovery.feynman import (
     Expr,
     additive,
     compositionality,
+    fit_tanh,
     generalized_additivity,
     generalized_symmetries,
+    recursion,
     refine,
     separability,
     snap,
     symmetries,
     train,
 )  # fmt: skip
+from mmxx.discovery.feynman.levenberg import _jacobian
 from mmxx.discovery.feynman.modularity import consensus
 from mmxx.discovery.feynman.polyfit import monomial, polynomial
 from mmxx.discovery.feynman.recursion import Settings, find_modules
 from mmxx.discovery.feynman.snap import with_pi
+from mmxx.discovery.feynman.solve import Frontier
 
 X = np.random.default_rng(0).uniform(1, 3, (300, 3))
 
@@ -115,17 +119,68 @@ def test_the_search_takes_a_generalised_sum_apart():
     assert module.inner.text() == "x0**2 + sin(x1)"
 
 
-def test_a_network_learns_and_leaves_torch_as_it_was():
+def test_networks_learn_and_leave_torch_as_it_was():
     import torch
 
     y = X[:, 0] * X[:, 1]
     before = torch.get_rng_state()
-    net = train(X, y, steps=200, widths=(32, 32), seed=0)
+    nets = train(X, y, steps=100, widths=(32, 32), seed=0), fit_tanh(X, y, steps=60, seed=0)
     assert torch.equal(before, torch.get_rng_state())
-    assert net.error < 0.1 * y.std()
-    step = np.array([1e-2, 0, 0])
-    slope = (net.value(X + step) - net.value(X - step)) / 2e-2
-    np.testing.assert_allclose(net.gradient(X)[:, 0], slope, atol=0.05)
+    for net, close in zip(nets, (0.2, 1e-3), strict=True):
+        assert net.error < close * y.std()
+        step = np.array([1e-4, 0, 0])
+        slope = (net.value(X + step) - net.value(X - step)) / 2e-4
+        np.testing.assert_allclose(net.gradient(X)[:, 0], slope, atol=0.05 * close + 1e-6)
+
+
+def test_the_network_is_torchs_and_its_jacobian_that_of_autograd():
+    import torch
+
+    net = fit_tanh(X[:40], X[:40, 0] / X[:40, 1], steps=2, seed=3)
+    weights = torch.from_numpy(net.weights.copy()).requires_grad_(True)
+
+    def said(weights):
+        out, at = torch.from_numpy(net._scaled(X[:9])), 0
+        for n, (a, b) in enumerate(net.layers):
+            out = out @ weights[at : at + a * b].reshape(a, b) + weights[at + a * b :][:b]
+            out, at = (out if n == 2 else torch.tanh(out)), at + a * b + b
+        return out[:, 0]
+
+    values, slopes = _jacobian(net.weights, net.layers, net._scaled(X[:9]))
+    np.testing.assert_allclose(values, said(weights).detach().numpy(), atol=1e-12)
+    theirs = torch.autograd.functional.jacobian(said, weights.detach()).numpy()
+    np.testing.assert_allclose(slopes, theirs, atol=1e-12)
+
+
+def test_a_sum_of_logarithms_is_a_product():
+    y = Exact("(x0+x1)/(1+x0*x1)")
+    x = 2.4 * X[:, :2] - 2.2  # the slopes have poles at 1
+    found = additive(y, x, y.value(x), 0, 1, np.random.default_rng(0), largest_error=1e-9)
+    assert found.error < 1e-9
+    rapidity = np.log(np.abs((x + 1) / (x - 1))).sum(1)
+    assert abs(np.corrcoef(found.inner.evaluate(x), rapidity)[0, 1]) > 1 - 1e-12
+
+
+def test_a_table_that_comes_again_is_not_searched_again(monkeypatch):
+    searched = []
+    monkeypatch.setattr(
+        recursion, "search", lambda frontier, table, *a, **k: searched.append(table)
+    )
+    settings = Settings(max_formulas=10, max_iter=0, seed=0)
+    frontier = Frontier(X, X[:, 0])
+    for order in ([0, 1, 2], [2, 0, 1], [0, 1]):
+        recursion.solve(frontier, X[:, order], X[:, 0], ("a", "b", "c"), settings)
+    assert [table.shape[1] for table in searched] == [3, 2]
+
+    def found(frontier, table, *args, restore, **more):
+        frontier.add(restore(Expr.parse("x0/x2")), "found")
+
+    monkeypatch.setattr(recursion, "search", found)
+    settings, y = Settings(max_formulas=10, max_iter=0, seed=0), X[:, 0] / X[:, 2]
+    recursion.solve(Frontier(X, y), X, y, ("a", "b", "c"), settings)
+    turned = Frontier(X[:, ::-1], y)
+    recursion.solve(turned, X[:, ::-1], y, ("c", "b", "a"), settings)
+    assert turned.best_bits == 0
 
 
 def test_numbers_are_snapped():

@@ -202,6 +202,16 @@ def test_backends_agree_and_the_sham_falls_short(tmp_path):
     assert shammed["noise-rule"]["verdict"] == "falls short"
 
 
+def test_what_was_found_survives_a_stop(tmp_path, capsys, stopping):
+    rows = [f"{a:.6f},{b:.6f},{a + b * np.exp(a):.9f}" for a, b in X[:60, :2]]
+    (tmp_path / "mine.csv").write_text("a,b,y\n" + "\n".join(rows) + "\n")
+    config = replace(SMALL, data=tmp_path / "mine.csv", max_formulas=410_000)
+    measure(tmp_path / "whole", config)
+    assert "bits off, y = " in capsys.readouterr().err
+    assert stopping(tmp_path / "stopped", CARD, experiment, config) >= 1
+    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "stopped"))
+
+
 def test_ones_own_table(tmp_path):
     rows = [f"{a:.6f},{b:.6f},{a * b**2 / 2:.9f}" for a, b in X[:60, :2]]
     path, units = tmp_path / "mine.csv", tmp_path / "units.csv"

@@ -399,12 +399,13 @@ def test_a_name_is_used_once_in_a_run(tmp_path: Path) -> None:
     run.close()
 
 
-def test_a_run_follows_its_progress(tmp_path: Path) -> None:
+def test_a_run_follows_its_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def experiment(config: Any, run: Run) -> None:
         run.once("squares", run.map, abs, [1, 2])
         run.map(abs, [3])
-        for _ in run.loop("fit", 2, state={}):
-            pass
+        for step in run.loop("fit", 2, state={}):
+            run.map(abs, [4, 5])
+            run.show(f"the best of step {step}")
 
     told: list[tuple[str, int, int]] = []
     run = begin(tmp_path)
@@ -412,6 +413,8 @@ def test_a_run_follows_its_progress(tmp_path: Path) -> None:
     execute(run, experiment)
     squares = [("squares", 0, 1), ("squares", 1, 2), ("squares", 2, 2), ("squares", 1, 1)]
     assert told == [*squares, ("abs", 1, 1), ("fit", 0, 2), ("fit", 1, 2), ("fit", 2, 2)]
+    assert capsys.readouterr().err == "the best of step 0\nthe best of step 1\n"
+    assert "the best of step 1" in (run.folder / "log.txt").read_text()
 
 
 # -- once and map ------------------------------------------------------------------------------

@@ -328,9 +328,13 @@ class Run:
             fn,
             items,
             backend=self.options.backend,
-            progress=lambda done, total: self.progress(label, done, total),
+            progress=lambda done, total: self._mapped(label, done, total),
             kept=self._workers,
         )
+
+    def _mapped(self, label: str, done: int, total: int) -> None:
+        if self._active is None:  # else the loop's steps are what is shown
+            self.progress(label, done, total)
 
     def each(self, name: str, fn: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
         """Whole trainings: spread over tasks, or each by all processes of ``--devices``.
@@ -541,6 +545,12 @@ class Run:
             raise checkpoint.cannot_write(path, error) from error
         if line.startswith("warning:"):
             print(f"mmxx: {line}", file=sys.stderr)
+
+    def show(self, line: str) -> None:
+        """Tell what a long search has so far: on the console, and in ``log.txt``."""
+        if self.writes:
+            self.say(line)
+            print(line, file=sys.stderr, flush=True)
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ CARD = Card(
             bars={"quick": at_least(1.0), "full": at_least(0.25)},
             unit="share of the seeds with success, less the better of the two others' share",
             scaled=(
-                "The easier space; one seed, 30 restarts of 10 million; at full scale 20 seeds, 20 "
+                "The easier space; one seed, 30 restarts of 10 million; at full scale 20 seeds, 10 "
                 "restarts of 10 million."
             ),
             sham=True,
@@ -63,7 +63,7 @@ CARD = Card(
             paper=None,
             bars={"full": at_least(5.0)},
             unit="× random search's successes, none counting as one",
-            scaled="The easier space, 20 seeds, 20 restarts of 10 million training examples each.",
+            scaled="The easier space, 20 seeds, 10 restarts of 10 million training examples each.",
             sham=True,
         ),
         Claim(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Self, cast
 
@@ -21,6 +22,8 @@ from mmxx.discovery.automl_zero.search import RegularizedEvolution
 from mmxx.discovery.automl_zero.space import FEC, SearchSpace
 from mmxx.discovery.automl_zero.tasks import MOST_FEATURES, Task
 
+#: What finds a program, called as `RegularizedEvolution.run` is.
+Search = Callable[..., SearchResult]
 _STARTS = {"neural_net": NEURAL_NET, "linear": LINEAR}
 _LARGE = 4.0  # standard deviations: features beyond are cut, so that gradients stay bounded
 _CANDIDATES, _LEAST_ROWS = 10, 20
@@ -101,7 +104,7 @@ class _Evolved(BaseEstimator):
 
     # -- fitting -------------------------------------------------------------------------------
 
-    def _fit(self, X: np.ndarray, targets: np.ndarray) -> None:
+    def _fit(self, X: np.ndarray, targets: np.ndarray, search: Search) -> None:
         """Choose or evolve the program, and show it all rows; targets [n, columns]."""
         random = check_random_state(self.random_state)
         rng = np.random.default_rng(random.randint(2**31 - 1))
@@ -112,7 +115,7 @@ class _Evolved(BaseEstimator):
         if isinstance(self.program, Program):
             self.program_ = self.program
         else:
-            self.program_ = self._evolved([z[order] for z in tables], targets[order])
+            self.program_ = self._evolved([z[order] for z in tables], targets[order], search)
         self._trained = [
             train(
                 self.program_, z[order], targets[order], loss=self._loss, epochs=self.epochs,
@@ -121,7 +124,7 @@ class _Evolved(BaseEstimator):
             for z in tables
         ]  # fmt: skip
 
-    def _evolved(self, tables: list[np.ndarray], targets: np.ndarray) -> Program:
+    def _evolved(self, tables: list[np.ndarray], targets: np.ndarray, search: Search) -> Program:
         """The start, or what evolution made of it, whichever does better on rows held out.
 
         Half of the rows are shown and a quarter validates in the search. Its finds are chosen among
@@ -152,8 +155,8 @@ class _Evolved(BaseEstimator):
             initial=start,
             fec=FEC(train=min(10, head), valid=min(10, shown)),
         )  # fmt: skip
-        self.search_ = evolution.run(
-            tasks, max_train_steps=self.max_train_steps, target_fitness=1.0,
+        self.search_ = search(
+            evolution, tasks, max_train_steps=self.max_train_steps, target_fitness=1.0,
             random_state=self._seed,
         )  # fmt: skip
         finds = [start, *(step.program for step in self.search_.history[-_CANDIDATES:])]
@@ -249,12 +252,14 @@ class AutoMLZeroClassifier(ClassifierMixin, _Evolved):
             return float(((said > 0) == (targets > 0.5)).mean())
         return float((said.argmax(1) == targets.argmax(1)).mean())
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, *, search: Search = RegularizedEvolution.run) -> Self:
         """Evolve and train.
 
         Args:
             X: Features, [n, columns].
             y: Classes, [n].
+            search: What evolves, called as ``RegularizedEvolution.run``; one that keeps its state
+                can be stopped and go on.
 
         Raises:
             ValueError: A parameter out of range, one class only, or values that are not finite.
@@ -268,7 +273,7 @@ class AutoMLZeroClassifier(ClassifierMixin, _Evolved):
                 f"y must hold two classes or more, got one class: {self.classes_[0]!r}"
             )
         wanted = [1] if len(self.classes_) == 2 else range(len(self.classes_))
-        self._fit(rows, np.stack([labels == k for k in wanted], axis=1).astype(np.float64))
+        self._fit(rows, np.stack([labels == k for k in wanted], axis=1).astype(np.float64), search)
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
@@ -309,12 +314,13 @@ class AutoMLZeroRegressor(RegressorMixin, _Evolved):
     Source: Real et al. (2020), section 4.1.
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, *, search: Search = RegularizedEvolution.run) -> Self:
         """Evolve and train.
 
         Args:
             X: Features, [n, columns].
             y: Targets, [n].
+            search: As in `AutoMLZeroClassifier.fit`.
 
         Raises:
             ValueError: A parameter out of range, or values that are not finite.
@@ -322,7 +328,7 @@ class AutoMLZeroRegressor(RegressorMixin, _Evolved):
         self._check_parameters()
         rows, target = self._checked(X, y, y_numeric=True)
         self._center, self._unit = float(target.mean()), float(target.std()) or 1.0
-        self._fit(rows, ((target - self._center) / self._unit)[:, None])
+        self._fit(rows, ((target - self._center) / self._unit)[:, None], search)
         return self
 
     def predict(self, X: ArrayLike) -> np.ndarray:

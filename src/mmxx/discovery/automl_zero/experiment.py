@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mmxx.discovery.automl_zero.studies import Arm, Find, Study
     from mmxx.lab.run import Run
 
+_OWN_TURN = 5_000_000  # training examples between two checkpoints of a search on one's own table
 _SELECTS = True  # the sham: evolution whose parents are drawn blindly
 _CLAIMS = {
     "fixed": ("needs-selection", "five-times"), "nn": ("repairs",),
@@ -43,7 +44,7 @@ class Config:
     """Training examples of each."""
     affine_seeds: int = 4
     """Repetitions with a bias."""
-    affine_restarts: int = 4
+    affine_restarts: int = 2
     """Searches at most."""
     affine_steps: int = 50_000_000
     """Training examples of each."""
@@ -87,7 +88,7 @@ TINY = Config(
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
-    tasks=_EVERYTHING, discover="linear", fixed_seeds=20, fixed_restarts=20, linear_seeds=8,
+    tasks=_EVERYTHING, discover="linear", fixed_seeds=20, fixed_restarts=10, linear_seeds=8,
     linear_restarts=16, linear_steps=100_000_000,
 )  # fmt: skip
 
@@ -112,15 +113,24 @@ def run(config: Config, run: Run) -> None:
             run.not_measured(claim, f"{task} was not run")
     if config.discover not in config.tasks:
         run.not_measured("discovers", f"{config.discover} was not run")
-    parts = _studies(config, run)
-    trees = run.once("searches", run.map, studies.work, parts)
-    items, finds = _merged(parts, [studies.read(tree) for tree in trees])
+    parts, pictures = _studies(config, run), None
+    if "digits" in config.tasks:
+        pictures = _pictures(run)
+        parts = [
+            studies.digit_study(
+                *pictures, _arm("evolution"), run.seed, config.digits_steps, config.digits_pairs,
+                config.population,
+            ),
+            *parts,
+        ]  # fmt: skip
+    items, finds = _searched(run, parts)
+    if pictures is not None:
+        items, (on_digits, *finds) = items[1:], finds
+        _digits(config, run, pictures, on_digits)
     _tell(run, items, finds)
     _judge_linear(config, run, items, finds)
     if "nn" in config.tasks:
         _judge_repair(run, items, finds)
-    if "digits" in config.tasks:
-        _digits(config, run)
     if config.islands > 1:
         _islands(config, run)
 
@@ -170,14 +180,20 @@ def _parts(count: int, most: int) -> list[range]:
     return [range(start, min(start + most, count)) for start in range(0, count, most)]
 
 
-def _merged(items: list[Study], finds: list[Find]) -> tuple[list[Study], list[Find]]:
-    """One line for each study, of the parts that its restarts were made in."""
-    from mmxx.discovery.automl_zero import studies
+def _searched(run: Run, parts: list[Study]) -> tuple[list[Study], list[Find]]:
+    """All studies, round by round; after each the best programs are shown and kept."""
+    from mmxx.discovery.automl_zero.turns import Searches, advance
 
-    begins = [n for n, item in enumerate(items) if item.restarts.start == 0]
-    ends = [*begins, len(items)][1:]
-    merged = [studies.merge(finds[a:b]) for a, b in zip(begins, ends, strict=True)]
-    return [items[n] for n in begins], merged
+    searches = Searches(parts)
+    loop = run.loop("searches", searches.rounds, state={"searches": searches}, every=1)
+    for _ in loop:
+        searches.absorb(run.map(advance, searches.turns()))
+        run.show(f"best so far: {searches.told()}")
+        for name, (_, program) in searches.best().items():
+            run.artifact(f"{name}-raw.txt", program, "The best program so far.")
+        if not searches.turns():
+            loop.finish()
+    return searches.merged()
 
 
 def _by_arm(name: str, items: list[Study], finds: list[Find]) -> dict[str, list[Find]]:
@@ -329,24 +345,29 @@ def _judge_repair(run: Run, items: list[Study], finds: list[Find]) -> None:
     run.measure("repairs", share, seeds=[row["seed"] for row in rows], note=note)
 
 
-def _digits(config: Config, run: Run) -> None:
-    """Evolve from the network on pairs of digits, and compare on pairs that were held out."""
+def _pictures(run: Run) -> tuple[Any, Any]:
+    """Images, float64 [n, 64], and labels, int [n], of all digits."""
+    import numpy as np
+
     from mmxx.data import digits
-    from mmxx.discovery.automl_zero import studies
 
     train, test = digits()
     run.source(train.source)
-    import numpy as np
-
     images = np.concatenate([train.images, test.images]).reshape(-1, 64).astype(np.float64)
     assert train.labels is not None
     assert test.labels is not None
-    labels = np.concatenate([train.labels, test.labels])
-    item = studies.Digits(
-        images, labels, run.seed, _arm("evolution"), config.digits_steps, config.digits_pairs,
-        config.digits_projections, config.population,
+    return images, np.concatenate([train.labels, test.labels])
+
+
+def _digits(config: Config, run: Run, pictures: tuple[Any, Any], find: Find) -> None:
+    """What evolved from the network on pairs of digits, on pairs that were held out."""
+    from mmxx.discovery.automl_zero import studies
+
+    found = run.once(
+        "digits", studies.judge_digits, *pictures, run.seed, config.digits_pairs,
+        config.digits_projections, find.result,
     )  # fmt: skip
-    (found,) = run.once("digits", run.map, studies.work_digits, [item])
+    run.artifact("digits-raw.txt", find.result.best.text(), "The best on the search's tasks.")
     run.table(
         "digits",
         [{"algorithm": name, "accuracy": value} for name, value in found["accuracy"].items()],
@@ -366,8 +387,15 @@ def _islands(config: Config, run: Run) -> None:
     """The demonstration's budget on several islands."""
     from mmxx.discovery.automl_zero import studies
 
-    found = run.once("islands", studies.work_islands, run.map, run.seed, config.islands,
-                     config.linear_steps, config.population)  # fmt: skip
+    def rounds(epochs: int, state: dict[str, Any]) -> Iterator[int]:
+        for epoch in run.loop("islands", epochs, state={"state": state}, every=1):
+            yield epoch
+            run.show(f"islands: fitness {state['best']:.6f} after epoch {epoch + 1}")
+
+    found = studies.on_islands(
+        run.seed, config.islands, config.linear_steps, config.population, map=run.map,
+        rounds=rounds,
+    )  # fmt: skip
     run.table("islands", [found], "The demonstration on islands that exchange programs.")
 
 
@@ -382,8 +410,32 @@ def _own(config: Config, run: Run) -> None:
     item, notes = own.read_table(table, config.target, run.seed, config.data_steps)
     for note in notes:
         run.note(note)
-    found = run.once("own", own.work_own, item)
+    found = own.score(item, _in_turns(run))
     run.table("scores", found["scores"], f"On a quarter of the rows, held out: {found['what']}.")
     run.artifact("own.txt", found["program"], "The chosen program, pruned.")
     run.artifact("own.json", found["json"], "For Program.from_json.")
     run.artifact("own.py", found["python"], "Runs with numpy alone.")
+
+
+def _in_turns(run: Run) -> Any:
+    """What evolves for the user's table: it can be stopped and go on, and tells the best so far."""
+
+    def search(
+        evolution: Any, tasks: Any, *, max_train_steps: int, target_fitness: float,
+        random_state: int,
+    ) -> Any:  # fmt: skip
+        state, count = evolution.start(tasks), -(-max_train_steps // _OWN_TURN)
+        loop = run.loop("evolution", count, state=state.arrays(), every=1)
+        for turn in loop:
+            evolution.step(
+                state, tasks, steps=min(max_train_steps, (turn + 1) * _OWN_TURN),
+                target_fitness=target_fitness, random_state=random_state,
+            )  # fmt: skip
+            run.show(f"best so far: fitness {state.fitness:.6f} after {state.programs} programs")
+            best = evolution.result(state).best
+            run.artifact("own-raw.txt", best.text(), "The best on the rows of the search.")
+            if state.fitness >= target_fitness:
+                loop.finish()
+        return evolution.result(state)
+
+    return search

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +38,7 @@ class Stint:
 
 def live(stint: Stint) -> dict[str, np.ndarray]:
     """Evolve one island for one epoch: its state afterwards."""
-    state = stint.evolution.start(stint.tasks)
-    for name, array in state.arrays().items():
-        if stint.arrays is not None:
-            array[...] = stint.arrays[name]
+    state = stint.evolution.start(stint.tasks, stint.arrays)
     stint.evolution.step(
         state, stint.tasks, steps=stint.steps, target_fitness=stint.target, random_state=stint.seed
     )
@@ -81,6 +78,7 @@ def evolve_islands(
     target_fitness: float = 0.9999,
     random_state: int = 0,
     map: Callable[..., Any] = builtins.map,
+    rounds: Callable[[int, dict[str, Any]], Iterable[int]] = lambda epochs, state: range(epochs),
 ) -> tuple[SearchResult, list[SearchState]]:
     """Evolve several populations, which exchange individuals after each epoch.
 
@@ -97,6 +95,8 @@ def evolve_islands(
         target_fitness: Fitness at which an island stops.
         random_state: Seed.
         map: What to spread the islands with, called as ``map(fn, items)``.
+        rounds: What gives the epochs that are still to do, called with their number and a
+            dictionary that holds all islands in between, to keep and to go on from.
 
     Returns:
         The best island's result, with the counts of all, and the states of the islands.
@@ -116,31 +116,22 @@ def evolve_islands(
         )
     check_budget(max_train_steps, None, target_fitness)
     seeds = np.random.SeedSequence(random_state).generate_state(islands).tolist()
-    states: list[dict[str, np.ndarray] | None] = [None] * islands
-    for epoch in range(epochs):
+    state: dict[str, Any] = {"islands": [None] * islands, "best": 0.0}
+    for epoch in rounds(epochs, state):
+        if state["best"] >= target_fitness:
+            continue
         shown = math.ceil(max_train_steps / islands * (epoch + 1) / epochs)
         stints = [
             Stint(evolution, tasks, arrays, shown, target_fitness, seed)
-            for arrays, seed in zip(states, seeds, strict=True)
+            for arrays, seed in zip(state["islands"], seeds, strict=True)
         ]
         evolved: list[dict[str, np.ndarray]] = list(map(live, stints))
-        best = max(_restore(evolution, tasks, arrays).fitness for arrays in evolved)
-        if epoch + 1 < epochs and best < target_fitness:
+        state["best"] = max(evolution.start(tasks, arrays).fitness for arrays in evolved)
+        if epoch + 1 < epochs and state["best"] < target_fitness:
             migrate(evolved, migrants, epoch, random_state)
-        states = list(evolved)
-        if best >= target_fitness:
-            break
-    found = [_restore(evolution, tasks, arrays) for arrays in states if arrays is not None]
+        state["islands"] = evolved
+    found = [evolution.start(tasks, arrays) for arrays in state["islands"]]
     results = [evolution.result(state) for state in found]
     winner = max(results, key=lambda result: result.fitness)
     stats = {name: sum(result.stats[name] for result in results) for name in winner.stats}
     return SearchResult(winner.best, winner.fitness, winner.history, winner.lineage, stats), found
-
-
-def _restore(
-    evolution: RegularizedEvolution, tasks: Sequence[Task], arrays: dict[str, np.ndarray]
-) -> SearchState:
-    state = evolution.start(tasks)
-    for name, array in state.arrays().items():
-        array[...] = arrays[name]
-    return state

@@ -58,8 +58,13 @@ def read_table(table: Any, target: str, seed: int, steps: int) -> tuple[Own, lis
     return Own(X, codes.astype(np.int64) if classify else y, classify, seed, steps), notes
 
 
-def work_own(item: Own) -> dict[str, Any]:
-    """Evolve for three quarters of the rows, and score on the last quarter, beside others."""
+def score(item: Own, search: Any) -> dict[str, Any]:
+    """Evolve for three quarters of the rows, and score on the last quarter, beside others.
+
+    Args:
+        item: The table.
+        search: See `AutoMLZeroClassifier.fit`.
+    """
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.model_selection import train_test_split
@@ -73,14 +78,15 @@ def work_own(item: Own) -> dict[str, Any]:
     x, x_test, y, y_test = parts
     evolved = ours(max_train_steps=item.steps, random_state=item.seed)
     plain = LogisticRegression(max_iter=1000) if item.classify else RidgeCV()
+    evolved.fit(x, y, search=search)
     models = {
-        "evolved": evolved,
         "network, by hand": ours(program=NEURAL_NET, random_state=item.seed),
         "linear, by hand": ours(program=LINEAR, random_state=item.seed),
         f"scikit-learn's {type(plain).__name__}": make_pipeline(StandardScaler(), plain),
         "no features": DummyClassifier() if item.classify else DummyRegressor(),
     }
-    scores = [
+    scores = [{"model": "evolved", "score": float(evolved.score(x_test, y_test))}]
+    scores += [
         {"model": name, "score": float(model.fit(x, y).score(x_test, y_test))}
         for name, model in models.items()
     ]

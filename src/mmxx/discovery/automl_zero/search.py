@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -144,11 +144,14 @@ class RegularizedEvolution:
 
     # -- steps ---------------------------------------------------------------------------------
 
-    def start(self, tasks: Sequence[Task]) -> SearchState:
-        """The state before the first birth.
+    def start(
+        self, tasks: Sequence[Task], arrays: Mapping[str, np.ndarray] | None = None
+    ) -> SearchState:
+        """The state before the first birth, or that of an earlier search.
 
         Args:
             tasks: What programs will be judged on.
+            arrays: Of the earlier state, by name; they are copied. None, or nothing: a new one.
         """
         self._check_tasks(tasks)
         capacity = self._capacity()
@@ -159,7 +162,7 @@ class RegularizedEvolution:
             one, numbers, lengths, _ = pack([self.initial], capacity)
             code[:], data[:], sizes[:] = one, numbers, lengths
         fec = self.fec or FEC(cache_size=1)
-        return SearchState(
+        state = SearchState(
             Population(
                 code, data, sizes, np.zeros(size), np.zeros((size, _DEPTH, 2), np.int64),
                 np.zeros((size, _DEPTH)), np.zeros(size, np.int64),
@@ -173,6 +176,10 @@ class RegularizedEvolution:
             ),
             make_cache(fec.cache_size, fec.exact),
         )  # fmt: skip
+        if arrays:
+            for name, array in state.arrays().items():
+                array[...] = arrays[name]
+        return state
 
     def step(
         self,

@@ -29,7 +29,8 @@ from mmxx.discovery.automl_zero.tasks import (
 
 Arm = Literal["evolution", "no selection", "random"]
 ARMS: tuple[Arm, ...] = ("evolution", "random", "no selection")
-_CANDIDATES, _FAR = 64, 0.9
+CANDIDATES, FAR = 64, 0.9
+"""How many finds are chosen among, where the search has reached so much."""
 SELECT, FINAL = 0.9999, 0.999
 """What a find must reach on the tasks of selection, and on those that nothing was chosen by."""
 _SIX = (
@@ -113,7 +114,7 @@ class Find:
         return self.select > SELECT and self.final > FINAL
 
 
-_TEACHERS: dict[str, Callable[..., list[Task]]] = {
+TEACHERS: dict[str, Callable[..., list[Task]]] = {
     "fixed": linear_regression_tasks,
     "demo": linear_regression_tasks,
     "affine": affine_tasks,
@@ -157,50 +158,12 @@ def search_tasks(study: Study, restart: int) -> list[Task]:
     if study.tasks:
         return list(study.tasks)
     count, train = (1, 1000) if study.name == "repair" else (10, 100)
-    return _TEACHERS[study.name](count, train=train, random_state=[study.seed, restart])
+    return TEACHERS[study.name](count, train=train, random_state=[study.seed, restart])
 
 
 def judging_tasks(study: Study, which: int) -> list[Task]:
     """100 tasks of 1,000 and 100 examples: to select by (0), and to report on once (1)."""
-    return _TEACHERS[study.name](100, train=1000, random_state=[study.seed, 1_000_000 + which])
-
-
-def work(study: Study) -> dict[str, Any]:
-    """Search, restart after restart; the best by the tasks of selection, judged on the last ones.
-
-    Args:
-        study: What to search.
-
-    Returns:
-        A `Find` as a tree of numbers and strings, which `read` reads.
-    """
-    search = search_for(study)
-    select, final = (judging_tasks(study, which) for which in (0, 1))
-    best: tuple[float, int, SearchResult] | None = None
-    programs = steps = 0
-    for restart in study.restarts:
-        seed = int(np.random.SeedSequence([study.seed, restart]).generate_state(1)[0])
-        result = search.run(
-            search_tasks(study, restart), max_train_steps=study.steps, random_state=seed
-        )
-        programs, steps = programs + result.stats["programs"], steps + result.stats["steps"]
-        fitness, result = _selected(result, select)
-        if best is None or fitness > best[0]:
-            best = fitness, restart, result
-        if fitness > SELECT:
-            break
-    assert best is not None
-    judged = float(evaluate(best[2].best, final).mean())
-    return as_tree(Find(best[2], best[0], judged, best[1], programs, steps))
-
-
-def _selected(result: SearchResult, tasks: Sequence[Task]) -> tuple[float, SearchResult]:
-    """The best on the tasks of selection, of the last improvements where the search got far."""
-    finds = [step.program for step in result.history[-_CANDIDATES:]]
-    finds = finds if result.fitness > _FAR else finds[-1:]
-    scores = evaluate(finds, tasks).mean(1)
-    place = int(scores.argmax())
-    return float(scores[place]), replace(result, best=finds[place])
+    return TEACHERS[study.name](100, train=1000, random_state=[study.seed, 1_000_000 + which])
 
 
 def merge(finds: Sequence[Find]) -> Find:
@@ -263,72 +226,49 @@ def digit_tasks(
     )  # fmt: skip
 
 
-class Digits(NamedTuple):
-    """The search on digits: what a worker gets.
-
-    Attributes:
-        images: float64 [n, 64].
-        labels: int [n].
-        seed: Of pairs, projections and search.
-        arm: Which search.
-        steps: Training examples shown.
-        pairs: Pairs that the search sees, one projection each.
-        projections: Of each pair in selecting and reporting.
-        population: Individuals; 0 for 100.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    seed: int
-    arm: Arm
-    steps: int
-    pairs: int
-    projections: int
-    population: int
+def digit_study(
+    images: np.ndarray, labels: np.ndarray, arm: Arm, seed: int, steps: int, pairs: int,
+    population: int,
+) -> Study:  # fmt: skip
+    """The search on digits: pairs of them, one projection of each."""
+    searched, _ = digit_pairs(seed)
+    tasks = digit_tasks(images, labels, searched[:pairs], 1, seed)
+    return Study("digits", arm, seed, range(1), steps, population, tuple(tasks))
 
 
-def work_digits(item: Digits) -> dict[str, Any]:
-    """Evolve from the network, choose on other projections, report on pairs held out.
-
-    Args:
-        item: What to do.
+def judge_digits(
+    images: np.ndarray, labels: np.ndarray, seed: int, pairs: int, projections: int,
+    result: SearchResult,
+) -> dict[str, Any]:  # fmt: skip
+    """Choose among what a search found on other projections; report on pairs held out.
 
     Returns:
         Mean accuracies by name, and the program's text.
     """
-    searched, held_out = digit_pairs(item.seed)
-    pairs = searched[: item.pairs]
-    make = partial(digit_tasks, item.images, item.labels)
-    tasks = make(pairs, 1, item.seed)
-    study = Study(
-        "digits", item.arm, item.seed, range(1), item.steps, item.population, tuple(tasks)
-    )
-    result = search_for(study).run(
-        tasks, max_train_steps=item.steps, target_fitness=1.0, random_state=item.seed
-    )  # judged by the mean: of tasks with few errors, the median is 1 as soon as half have none
-    select = make(pairs, item.projections, item.seed + 1)
+    searched, held_out = digit_pairs(seed)
+    make = partial(digit_tasks, images, labels)
+    select = make(searched[:pairs], projections, seed + 1)
     finds = [NEURAL_NET, *(step.program for step in result.history[-20:])]
-    best = finds[int(evaluate(finds, select, random_state=item.seed).mean(1).argmax())]
-    final = make(held_out, item.projections, item.seed + 2)
+    best = finds[int(evaluate(finds, select, random_state=seed).mean(1).argmax())]
+    final = make(held_out, projections, seed + 2)
     names = ("evolved", "network", "linear")
-    scores = evaluate([best, NEURAL_NET, LINEAR], final, random_state=item.seed).mean(1)
+    scores = evaluate([best, NEURAL_NET, LINEAR], final, random_state=seed).mean(1)
     machine = SVC(C=10, random_state=0)  # how much there is to gain
     machines = [machine.fit(t.X, t.y).score(t.X_valid, t.y_valid) for t in final]
     return {
         "accuracy": dict(zip(names, scores.tolist(), strict=True))
         | {"support vector machine": float(np.mean(machines))},
         "program": best.pruned().normalized().text(),
-        "programs": result.stats["programs"],
     }
 
 
-def work_islands(map: Any, seed: int, islands: int, steps: int, population: int) -> dict[str, Any]:
-    """The demonstration on islands: what became of it, in numbers."""
+def on_islands(seed: int, islands: int, steps: int, population: int, **how: Any) -> dict[str, Any]:
+    """The demonstration on islands: what became of it, in numbers; ``how`` as in evolve_islands."""
     study = Study("demo", "evolution", seed, range(1), steps, population)
     search = search_for(study)
     result, _ = evolve_islands(
         search, search_tasks(study, 0), islands=islands, max_train_steps=steps,
-        migrants=min(50, search.population_size // 2), random_state=seed, map=map,
+        migrants=min(50, search.population_size // 2), random_state=seed, **how,
     )  # fmt: skip
     select = float(evaluate(result.best, judging_tasks(study, 0)).mean())
     return {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from mmxx.discovery.feynman import modularity
 from mmxx.discovery.feynman.bits import PRECISION, rms
 from mmxx.discovery.feynman.equations import Equation, feynman_equations
 from mmxx.discovery.feynman.expression import Expr
-from mmxx.discovery.feynman.network import train
+from mmxx.discovery.feynman.levenberg import fit_tanh
 from mmxx.discovery.feynman.polyfit import polynomial
 from mmxx.discovery.feynman.recursion import Settings
 from mmxx.discovery.feynman.recursion import solve as deeper
@@ -24,7 +25,25 @@ Array = NDArray[np.float64]
 FRESH = 10_000  # rows on which a formula is compared with the truth
 CLOSE = 1e-6  # largest relative error of a formula recovered from clean data
 WITHIN = 0.2  # of the noise, from noisy data
+_MOST_VARIABLES = 6
 LONGER = 1.5  # times the bits of the truth that a formula recovered from noise may have
+
+QUICK_EQUATIONS = (
+    "I.6.2a", "I.8.14", "I.10.7", "I.12.2", "I.12.11", "I.13.4", "I.16.6", "I.29.4", "I.34.8",
+    "II.3.24", "III.15.12", "III.17.37",
+)  # fmt: skip
+
+
+def chosen(count: int) -> list[str]:
+    """So many equations: 12 chosen ones, then others in the table's order, of few variables."""
+    others = [
+        name
+        for name, equation in feynman_equations().items()
+        if not equation.bonus
+        and len(equation.names) <= _MOST_VARIABLES
+        and name not in QUICK_EQUATIONS
+    ]
+    return [*QUICK_EQUATIONS, *others][:count]
 
 
 @dataclass(frozen=True)
@@ -168,10 +187,65 @@ def module(task: Task) -> dict[str, Any]:
     X = rng.uniform(-1.5, 1.5, (task.rows, 3))
     X[:, 2] = rng.uniform(1.0, 3.0, task.rows)
     y = Expr.parse(DEMONSTRATION).evaluate(X)
-    net = train(X, y, steps=task.steps, seed=task.seed)
+    net = fit_tanh(X, y, steps=task.steps, seed=task.seed)
     found = modularity.generalized_symmetries(net, X, rng, anchors=100, samples=30)
     return {
         "set": list(found[0].columns),
         "signals": {",".join(map(str, m.columns)): m.signal for m in found},
         "error": net.error / rms(y),
     }
+
+
+DENSITIES: dict[str, tuple[str, Callable[[np.random.Generator, int], Array]]] = {
+    "normal": ("exp(-x0**2/2)/sqrt(2*pi)", lambda rng, n: rng.normal(size=(n, 1))),
+    "gamma": ("x0*exp(-x0)", lambda rng, n: rng.gamma(2.0, size=(n, 1))),
+    "gamma and normal": (
+        "x0**2*exp(-x0-x1**2/2)/(2*sqrt(2*pi))",
+        lambda rng, n: np.column_stack([rng.gamma(3.0, size=n), rng.normal(size=n)]),
+    ),
+}
+
+
+class Samples(NamedTuple):
+    """What a worker gets: a density to be found from samples of it.
+
+    Attributes:
+        name: Of `DENSITIES`.
+        samples: How many.
+        seed: Of samples and flow.
+        steps: Of the flow.
+        max_formulas: For brute force.
+    """
+
+    name: str
+    samples: int
+    seed: int
+    steps: int
+    max_formulas: int
+
+
+def density(task: Samples) -> dict[str, Any]:
+    """Learn a density, search for its formula, and compare with the truth.
+
+    Returns:
+        A row of a table: the formula of the frontier that is nearest to the truth and not half as
+        long again, or a dash; errors against the truth, in units of its root mean square.
+    """
+    from mmxx.discovery.feynman.density import fit_density
+
+    text, draw = DENSITIES[task.name]
+    truth = Expr.parse(text)
+    samples = draw(np.random.default_rng([task.seed, 4]), task.samples)
+    X, y = fit_density(samples, steps=task.steps, seed=task.seed).table(samples)
+    frontier = Frontier(X, y)
+    search(frontier, X, y, max_formulas=task.max_formulas)
+
+    def off(values: Array) -> float:
+        return rms(values - truth.evaluate(X)) / rms(truth.evaluate(X))
+
+    short = [f for f in frontier if f.complexity <= LONGER * shortest(truth)]
+    best = min(short, key=lambda f: off(f.predict(X)))
+    return {
+        "density": task.name, "truth": text, "formula": best.expr.text(),
+        "formula's error": off(best.predict(X)), "flow's error": off(y),
+    }  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmxx.discovery.feynman.arms import Task
+    from mmxx.discovery.feynman.own import Own
+    from mmxx.discovery.feynman.regressor import AIFeynmanRegressor
+    from mmxx.discovery.feynman.search import Map
+    from mmxx.discovery.feynman.solve import Formula
     from mmxx.lab.run import Run
 
+_AT_ONCE, _NETWORKS_AT_ONCE = 20, 4  # tasks between two checkpoints
+_NEVER = 1_000_000
 _SHAM = False  # whether the baselines stand in the method's place
-QUICK_EQUATIONS = (
-    "I.6.2a", "I.8.14", "I.10.7", "I.12.2", "I.12.11", "I.13.4", "I.16.6", "I.29.4", "I.34.8",
-    "II.3.24", "III.15.12", "III.17.37",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,23 @@ class Config:
     whole: bool = False
     """Compare with the whole search without units instead of brute force alone."""
     networks: int = 0
-    """Equations that a network may help with, in clean data and in noise of 0.01."""
-    steps: int = 600
-    """Steps of each network."""
+    """Equations, clean or in noise of 0.01, that a network may help with; then the bonus ones."""
+    steps: int = 150
+    """Steps of each network, by Levenberg and Marquardt."""
     demonstrations: int = 1
     """Networks that are to show a generalised symmetry."""
     bonus: int = 0
     """Of the 20 bonus equations."""
     real: bool = False
     """Whether to fit Kepler's and Langmuir's measurements."""
+    densities: int = 0
+    """Probability densities to find from samples, of 3."""
+    flow_steps: int = 400
+    """Steps of the normalising flow that learns a density."""
     data: Path | None = None
     """A table of one's own."""
+    density: bool = False
+    """Whether its rows are samples of a density, whose formula is looked for."""
     target: str = ""
     """Its column to predict; by default the last column of numbers."""
     units: Path | None = None
@@ -57,27 +67,31 @@ class Config:
     def __post_init__(self) -> None:
         least = {
             "equations": 1, "rows": 20, "seeds": 1, "max_formulas": 1, "noisy_formulas": 1,
-            "networks": 0, "steps": 1, "demonstrations": 0, "bonus": 0,
+            "networks": 0, "steps": 1, "demonstrations": 0, "bonus": 0, "densities": 0,
+            "flow_steps": 1,
         }  # fmt: skip
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        if self.bonus > 20:
-            raise ValueError(f"bonus must be at most 20, got {self.bonus}")
+        for name, high in (("bonus", 20), ("densities", 3)):
+            if getattr(self, name) > high:
+                raise ValueError(f"{name} must be at most {high}, got {getattr(self, name)}")
         if any(not 0 < level < 10 for level in self.noise) or 0.01 not in self.noise:
             raise ValueError(f"noise must be between 0 and 10, and have 0.01, got {self.noise}")
+        if self.density and (self.data is None or self.target or self.units is not None):
+            raise ValueError("density needs data, and takes neither target nor units")
         if self.units is not None and self.data is None:
             raise ValueError(f"units needs data, got units {self.units} without data")
 
 
 TINY = Config(
     equations=1, rows=40, max_formulas=5000, noisy_formulas=5000, networks=1, steps=10, bonus=1,
-    real=True,
+    real=True, densities=1, flow_steps=5,
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
     equations=40, max_formulas=12_000_000, noise=(1e-4, 1e-3, 1e-2, 1e-1), whole=True, networks=15,
-    steps=800, demonstrations=3, bonus=20, real=True,
+    demonstrations=3, bonus=20, real=True, densities=3,
 )  # fmt: skip
 
 
@@ -88,20 +102,24 @@ def run(config: Config, run: Run) -> None:
         return
     from mmxx.discovery.feynman import arms
 
-    names = _equations(config.equations)
+    names = arms.chosen(config.equations)
     seeds = [run.seed + s for s in range(config.seeds)]
     without = "without" if config.whole else "brute force"
+
+    def clean(name: str, arm: str, seed: int) -> Task:
+        return arms.Task(name, arm, config.rows, 0.0, seed, config.max_formulas)
+
     made = [
-        *(_clean(config, name, arm, seed) for arm in ("units", without, "polynomial")
+        *(clean(name, arm, seed) for arm in ("units", without, "polynomial")
           for seed in seeds for name in names),
         *(arms.Task(name, "units", config.rows, level, seed, config.noisy_formulas)
           for level in config.noise for seed in seeds for name in names),
-        *(_clean(config, f"test_{k + 1}", "without", run.seed) for k in range(config.bonus)),
+        *(clean(f"test_{k + 1}", "without", run.seed) for k in range(config.bonus)),
         *(arms.Task("", "module", max(2 * config.rows, 100), 0.0, run.seed + k, 1, config.steps)
           for k in range(config.demonstrations)),
     ]  # fmt: skip
     tasks = sorted(made, key=lambda task: task.arm != "module")  # the longest first
-    found = dict(zip(tasks, run.once("arms", run.map, arms.work, tasks), strict=True))
+    found = dict(zip(tasks, _in_rounds(run, "arms", tasks, _AT_ONCE, "recovery"), strict=True))
     if config.networks:
         found |= _with_networks(config, run, found)
     results = [(task, found[task]) for task in made]
@@ -111,13 +129,16 @@ def run(config: Config, run: Run) -> None:
     _modules(run, results)
     if config.bonus:
         rows = [
-            {"equation": task.name, "found": result["found"], "best bits": result["bits"]}
+            {"equation": task.name, "found": result["found"] or "-", "best": result["best"],
+             "bits": result["bits"]}
             for task, result in results if task.name.startswith("test_")
         ]  # fmt: skip
-        solved = sum(bool(row["found"]) for row in rows)
+        solved = sum(row["found"] != "-" for row in rows)
         run.table("bonus", rows, f"Bonus equations without units: {solved} of {len(rows)} found.")
     if config.real:
         _real(config, run)
+    if config.densities:
+        _densities(config, run)
 
 
 @contextmanager
@@ -131,22 +152,24 @@ def sham() -> Iterator[None]:
         _SHAM = before
 
 
-def _clean(config: Config, name: str, arm: str, seed: int) -> Task:
-    from mmxx.discovery.feynman.arms import Task
+def _in_rounds(
+    run: Run, name: str, tasks: list[Task], at_once: int, table: str
+) -> list[dict[str, Any]]:
+    """What comes of each task, some of them at a time, each time shown and kept."""
+    from mmxx.discovery.feynman.arms import work
 
-    return Task(name, arm, config.rows, 0.0, seed, config.max_formulas)
-
-
-def _equations(count: int) -> list[str]:
-    from mmxx.discovery.feynman.equations import feynman_equations
-
-    table = feynman_equations()
-    others = [
-        name
-        for name, equation in table.items()
-        if not equation.bonus and len(equation.names) <= 6 and name not in QUICK_EQUATIONS
-    ]
-    return [*QUICK_EQUATIONS, *others][:count]
+    results: list[dict[str, Any]] = []
+    for step in run.loop(name, -(-len(tasks) // at_once), state={"results": results}, every=1):
+        results += run.map(work, tasks[step * at_once : (step + 1) * at_once])
+        rows = [
+            {"equation": task.name, "arm": task.arm, "noise": task.noise, "seed": task.seed,
+             "found": result["found"] or "-", "best": result["best"], "bits": result["bits"]}
+            for task, result in zip(tasks, results, strict=False) if task.arm != "module"
+        ]  # fmt: skip
+        found = sum(row["found"] != "-" for row in rows)
+        run.show(f"{name}: {found} of {len(rows)} found, {len(tasks) - len(results)} to go")
+        run.table(table, rows, "What was found so far.")
+    return results
 
 
 def _with_networks(
@@ -155,16 +178,17 @@ def _with_networks(
     """The tasks that were not solved, once more with a network."""
     from dataclasses import replace
 
-    from mmxx.discovery.feynman import arms
-
-    open_ = [
-        task for task, result in found.items()
-        if task.arm == "units" and task.noise in (0.0, 0.01) and not result["found"]
-    ][: config.networks]  # fmt: skip
-    again = [replace(task, steps=config.steps) for task in open_]
-    results = run.once("networks", run.map, arms.work, again)
+    left = [task for task, result in found.items() if not result.get("found", True)]
+    hard = [task for task in left if task.arm == "units" and task.noise in (0.0, 0.01)]
+    bonus = [task for task in left if task.name.startswith("test_")]
+    open_ = hard[: config.networks] + bonus
+    most = dict.fromkeys(bonus, config.noisy_formulas)  # they are many
+    again = [
+        replace(t, steps=config.steps, max_formulas=most.get(t, t.max_formulas)) for t in open_
+    ]
+    results = _in_rounds(run, "networks", again, _NETWORKS_AT_ONCE, "networks")
     rows = [
-        {"equation": task.name, "noise": task.noise, "found": result["found"],
+        {"equation": task.name, "noise": task.noise, "found": result["found"] or "-",
          "taken apart": result["tree"]}
         for task, result in zip(open_, results, strict=True)
     ]  # fmt: skip
@@ -309,11 +333,20 @@ def _real(config: Config, run: Run) -> None:
     run.table("real", rows, "Real measurements: the frontier of each table, without a network.")
 
 
+def _densities(config: Config, run: Run) -> None:
+    """Formulas of densities, from samples."""
+    from mmxx.discovery.feynman.arms import DENSITIES, Samples, density
+
+    rest = 5 * config.rows, run.seed, config.flow_steps, config.max_formulas // 10 + 1
+    tasks = [Samples(name, *rest) for name in list(DENSITIES)[: config.densities]]
+    rows = run.once("densities", run.map, density, tasks)
+    run.table("densities", rows, "Densities that a flow learnt, and the formula nearest to each.")
+
+
 def _own(config: Config, run: Run) -> None:
     """The frontier of the user's table."""
-    import numpy as np
-
     from mmxx.data import load
+    from mmxx.discovery.feynman import own
     from mmxx.lab.report.figures import curves
 
     assert config.data is not None
@@ -321,78 +354,88 @@ def _own(config: Config, run: Run) -> None:
         run.not_measured(claim.id, "user data: their formula is not known")
     table: Any = load(config.data, kinds=("table",))
     run.source(table.source)
-    numeric = list(table.numeric)
-    target = config.target or numeric[-1]
-    if target not in numeric or len(numeric) < 2:
-        raise ValueError(f"target must be one of {', '.join(numeric)}, got {target!r}")
-    names = [name for name in numeric if name != target]
-    left = [name for name in table.names if name not in numeric]
-    if left:
-        run.note(f"Columns that hold text were left out: {', '.join(left)}.")
-    X, y = table.matrix(names), table[target]
-    whole = np.isfinite(X).all(1) & np.isfinite(y)
-    if not whole.all():
-        run.note(f"{int((~whole).sum())} of {len(y)} rows were left out: a cell is missing.")
-    units = _units(config)
-    if units and target not in units:
-        raise ValueError(f"units must have a row for the target {target!r}, got {', '.join(units)}")
-    fitted = run.once("fit", _fit, config, run, X[whole], y[whole], names, units, target)
-    for note in fitted["notes"]:
+    if config.density:
+        item = own.read_samples(table, config.flow_steps, run.seed)
+    else:
+        units = None if config.units is None else load(config.units, kinds=("table",))
+        item = own.read_table(table, config.target, units)
+    for note in item.notes:
         run.note(note)
-    run.table("frontier", fitted["frontier"], "Formulas of which no other is shorter and better.")
-    run.artifact("formula.tex", fitted["latex"] + "\n", "The chosen formula.")
-    run.artifact("decomposition.txt", fitted["tree"] + "\n", "How the function was taken apart.")
-    run.note(f"{target} = {fitted['best']}")
-    points = [(row["complexity, bits"], row["error, bits"]) for row in fitted["frontier"]]
+    model = _fit(config, run, item)
+    best = model.best_
+    run.note(f"{item.target} = {best.text}")
+    run.table(
+        "frontier", _rows(model.frontier_), "Formulas of which no other is shorter and better."
+    )
+    run.artifact("formula.tex", best.latex() + "\n", "The chosen formula.")
+    tree = str(model.decomposition_)
+    run.artifact("decomposition.txt", tree + "\n", "How the function was taken apart.")
+    points = [(f.complexity, f.error_bits) for f in model.frontier_]
     x, bits = zip(*points, strict=True)
-    lines = {"frontier": (x, bits), "chosen": (fitted["knee"][:1], fitted["knee"][1:])}
+    lines = {"frontier": (x, bits), "chosen": ([best.complexity], [best.error_bits])}
     figure = curves(lines, xlabel="complexity / bits", ylabel="mean error / bits")
     run.figure("pareto", figure, "Bits of error against bits of the formula.")
-    run.figure("decomposition", _tree(fitted["tree"]), "How the function was taken apart.")
+    run.figure("decomposition", _tree(tree), "How the function was taken apart.")
 
 
-def _fit(
-    config: Config, run: Run, X: Any, y: Any, names: list[str], units: dict[str, str], target: str
-) -> dict[str, Any]:
-    from mmxx.discovery.feynman.regressor import AIFeynmanRegressor, safe_names
-    from mmxx.discovery.feynman.units import check_units
+def _fit(config: Config, run: Run, item: Own) -> AIFeynmanRegressor:
+    """Fit, showing the best so far; what was found before a stop is read, not searched again."""
+    from dataclasses import replace
 
-    inputs = {name: unit for name, unit in units.items() if name != target}
-    model = AIFeynmanRegressor(
-        max_formulas=config.max_formulas, units=check_units(inputs, names) if units else None,
-        target_units=units.get(target), network=config.networks > 0, max_iter=config.steps,
+    model = item.regressor(
+        max_formulas=config.max_formulas, network=config.networks > 0, max_iter=config.steps,
         random_state=run.seed,
     )  # fmt: skip
-    model.fit(X, y, map=run.map)
-    safe, notes = safe_names(names)
-    frontier = [
-        {"formula": f.expr.text(safe), "complexity, bits": f.complexity,
-         "error, bits": f.error_bits, "rms error": f.rmse, "found by": f.provenance}
-        for f in model.frontier_
+    least = math.inf
+
+    def watch(formulas: list[Formula]) -> None:
+        nonlocal least
+        formulas = [replace(f, names=item.names) for f in formulas]
+        best = min(formulas, key=lambda f: f.error_bits, default=None)
+        if best is not None and best.error_bits < least:
+            least = best.error_bits
+            run.show(
+                f"best so far: {best.error_bits:.2f} bits off, {item.target} = {best.text:.80}"
+            )
+            run.table("frontier", _rows(formulas), "The frontier so far.")
+
+    with _kept(run) as map:
+        model.fit(item.X, item.y, map=map, watch=watch)
+    model.frontier_ = [replace(f, names=item.names) for f in model.frontier_]
+    model.best_ = replace(model.best_, names=item.names)
+    for note in model.notes_:
+        run.note(note)
+    return model
+
+
+def _rows(formulas: list[Formula]) -> list[dict[str, Any]]:
+    return [
+        {"formula": f.text, "complexity, bits": f.complexity, "error, bits": f.error_bits,
+         "rms error": f.rmse, "found by": f.provenance}
+        for f in formulas
     ]  # fmt: skip
-    best = model.best_
-    return {
-        "frontier": frontier, "best": best.expr.text(safe), "latex": best.expr.latex(safe),
-        "knee": [best.complexity, best.error_bits], "tree": str(model.decomposition_),
-        "notes": [*notes, *model.notes_],
-    }  # fmt: skip
 
 
-def _units(config: Config) -> dict[str, str]:
-    """Names and units from the user's file."""
-    from mmxx.data import load
+@contextmanager
+def _kept(run: Run) -> Iterator[Map]:
+    """``run.map`` whose results are kept: a search that was stopped reads them, and goes on."""
+    from mmxx.discovery.feynman.search import as_tree, from_tree
 
-    if config.units is None:
-        return {}
-    table: Any = load(config.units, kinds=("table",))
-    if len(table.names) != 2:
-        raise ValueError(f"units must have two columns, got {', '.join(table.names)}")
-    names, units = table.columns
-    # a column of nothing but 1 is read as numbers
-    return {
-        str(name): unit if isinstance(unit, str) else f"{unit:g}"
-        for name, unit in zip(names, units, strict=True)
-    }
+    journal: list[Any] = []
+    loop = run.loop("search", _NEVER, state={"journal": journal}, every=1)
+    steps, calls = iter(loop), itertools.count()
+    next(steps, None)  # read what was kept
+
+    def kept(fn: Callable[..., Any], items: Iterable[Any]) -> Any:
+        call = next(calls)
+        if call == len(journal):
+            journal.append([as_tree(result) for result in run.map(fn, items)])
+            next(steps)  # kept; and stopped here where that was asked for
+        return [from_tree(tree) for tree in journal[call]]
+
+    yield kept
+    loop.finish()
+    next(steps, None)
 
 
 def _tree(text: str) -> Any:

@@ -6,17 +6,13 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.integrate import cumulative_simpson
 
-from mmxx.discovery.feynman.alphabet import Alphabet, templates
 from mmxx.discovery.feynman.bits import rms
-from mmxx.discovery.feynman.expression import Expr, num, var
-from mmxx.discovery.feynman.network import Oracle
+from mmxx.discovery.feynman.expression import Expr, var
 from mmxx.discovery.feynman.search import brute_force
 
 Array = NDArray[np.float64]
@@ -36,9 +32,18 @@ _ANCHORS, _SAMPLES = 200, 60
 _PROOFS = 200  # points at which a formula is verified
 _NEWTON = 12
 _FEWEST = 10  # rows that can be moved
-_GRID = 200  # points at which a slope is integrated
-_SYMBOLS = 5  # of a formula of one variable
-_CANDIDATES = 5  # of which each is tried with each
+
+
+class Oracle(Protocol):
+    """A function that can be asked anywhere: a trained network, or the truth in a test."""
+
+    def value(self, X: Array) -> Array:
+        """Values [rows] at X [rows, columns]."""
+        ...
+
+    def gradient(self, X: Array) -> Array:
+        """Derivatives [rows, columns] at X."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -312,129 +317,3 @@ def verify(
     other[:, part] = there
     difference = oracle.value(here[inside]) - oracle.value(other[inside])
     return float(np.median(np.abs(difference))) / rms(y)
-
-
-def generalized_additivity(oracle: Oracle, X: Array, i: int, j: int) -> float:
-    """How far f is from F(g(x_i) + h(x_j)), the others at their medians: 0 where it is.
-
-    The ratio of its two slopes is then a product of a function of each:
-    s(a, b) s(c, d) = s(a, d) s(c, b).
-
-    Args:
-        oracle: The function.
-        X: Points [rows, columns].
-        i: A column.
-        j: Another.
-
-    Source: Udrescu et al. (2020), section 2.3.
-    """
-    base = np.tile(np.median(X, axis=0), (len(X), 1))
-    other = np.roll(np.arange(len(X)), 1)
-
-    def ratio(rows_i: NDArray[np.int64], rows_j: NDArray[np.int64]) -> Array:
-        points = base.copy()
-        points[:, i], points[:, j] = X[rows_i, i], X[rows_j, j]
-        slopes = oracle.gradient(points)
-        return slopes[:, i] / slopes[:, j]
-
-    here = np.arange(len(X))
-    with np.errstate(all="ignore"):
-        left = ratio(here, here) * ratio(other, other)
-        right = ratio(here, other) * ratio(other, here)
-        off = np.abs(left - right) / (np.abs(left) + np.abs(right))
-    return float(np.median(off[np.isfinite(off)])) if np.isfinite(off).any() else math.inf
-
-
-def additive(
-    oracle: Oracle,
-    X: Array,
-    y: Array,
-    i: int,
-    j: int,
-    rng: np.random.Generator,
-    *,
-    operators: str | Sequence[str] = "14ops",
-    largest_error: float = 0.01,
-) -> Module | None:
-    """The formulas g and h of y = F(g(x_i) + h(x_j)), where y depends on both by their sum only.
-
-    The ratio of the slopes is g'(x_i) / h'(x_j). Along x_i it shows g but for a factor and a
-    constant, along x_j, turned over, h with the same factor; both are integrated, and compared
-    with the formulas of one variable. The best pairs are verified as in `compositionality`.
-
-    Args:
-        oracle: The function.
-        X: Points [rows, columns].
-        y: Values [rows].
-        i: A column.
-        j: Another.
-        rng: Draws.
-        operators: See `brute_force`.
-        largest_error: As in `compositionality`.
-
-    Returns:
-        The module with g + h as its formula, or None if none was verified.
-
-    Source: Udrescu et al. (2020), section 2.3.
-    """
-    centre = np.median(X, axis=0)
-    halves: list[list[tuple[float, Expr]]] = []
-    for column, flip in ((i, False), (j, True)):
-        points = np.tile(centre, (_GRID, 1))
-        points[:, column] = np.linspace(X[:, column].min(), X[:, column].max(), _GRID)
-        slopes = oracle.gradient(points)
-        with np.errstate(all="ignore"):
-            ratio = slopes[:, j] / slopes[:, i] if flip else slopes[:, i] / slopes[:, j]
-            middle = oracle.gradient(centre[None])[0]
-            ratio *= middle[i] / middle[j] if flip else 1.0
-        if not np.isfinite(ratio).all():
-            return None
-        x = points[:, column]
-        halves.append(_affine(x, cumulative_simpson(ratio, x=x, initial=0.0), operators))
-    found: list[Module] = []
-    for (a, g), (b, h) in itertools.product(*halves):
-        for factor in (float(Fraction(b / a).limit_denominator(4)), b / a):
-            inner = (g + num(factor) * h.substitute([var(1)])).simplify()
-            error = verify(oracle, X, y, inner, [i, j], rng)
-            if error <= largest_error:
-                named = inner.substitute([var(i), var(j)])
-                found.append(Module("additivity", (i, j), error, inner=named))
-                break
-    return min(found, key=lambda module: module.error, default=None)
-
-
-@lru_cache
-def _of_one_variable(operators: str | tuple[str, ...]) -> list[Expr]:
-    """All formulas of one variable of at most five symbols, each value once."""
-    alphabet = Alphabet.make(operators, 1)
-    x, seen, found = np.linspace(0.4, 1.7, 7)[:, None], set(), []
-    for shape in (t for n in range(1, _SYMBOLS + 1) for t in templates(n)):
-        for index in range(alphabet.size(shape)):
-            expr = Expr.from_rpn(alphabet.formula(shape, index))
-            with np.errstate(all="ignore"):
-                values = expr.evaluate(x)
-                # the same for all c f + d
-                key = tuple(np.round((values - values[0]) / (values[-1] - values[0]), 9))
-            if not np.isfinite(key).all():
-                continue
-            if key not in seen:
-                seen.add(key)
-                found.append(expr)
-    return found
-
-
-def _affine(x: Array, values: Array, operators: str | Sequence[str]) -> list[tuple[float, Expr]]:
-    """The formulas f that come closest to ``values`` as c f(x) + d: (c, f), best first."""
-    asked = operators if isinstance(operators, str) else tuple(operators)
-    target = values - values.mean()
-    found = []
-    for place, expr in enumerate(_of_one_variable(asked)):
-        with np.errstate(all="ignore"):
-            f = expr.evaluate(x[:, None])
-            f = f - f.mean()
-            c = float(f @ target / (f @ f))
-            error = float(np.square(target - c * f).mean())
-        if math.isfinite(error) and c != 0:
-            found.append((error, place, c, expr))
-    found.sort(key=lambda one: one[:2])
-    return [(c, expr) for _, _, c, expr in found[:_CANDIDATES]]

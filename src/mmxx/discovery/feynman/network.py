@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,18 +13,6 @@ from torch import nn
 
 Array = NDArray[np.float64]
 _TOGETHER = 20  # steps of L-BFGS between two looks at the rows held back
-
-
-class Oracle(Protocol):
-    """A function that can be asked anywhere: a trained network, or the truth in a test."""
-
-    def value(self, X: Array) -> Array:
-        """Values [rows] at X [rows, columns]."""
-        ...
-
-    def gradient(self, X: Array) -> Array:
-        """Derivatives [rows, columns] at X."""
-        ...
 
 
 @dataclass

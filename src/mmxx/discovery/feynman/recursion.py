@@ -7,18 +7,22 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmxx.discovery.feynman import modularity
+from mmxx.discovery.feynman import additivity, modularity
 from mmxx.discovery.feynman.bits import PRECISION, rms
 from mmxx.discovery.feynman.expression import Expr, var
+from mmxx.discovery.feynman.levenberg import TanhNetwork, fit_tanh
 from mmxx.discovery.feynman.modularity import Module
-from mmxx.discovery.feynman.network import Network, train
 from mmxx.discovery.feynman.snap import MOST_NUMBERS, refine
-from mmxx.discovery.feynman.solve import EXACT, Frontier, search
+from mmxx.discovery.feynman.solve import EXACT, Frontier, Watch, search
+
+if TYPE_CHECKING:
+    from mmxx.discovery.feynman.network import Network
 
 Array = NDArray[np.float64]
 # Times the network's error that a module may err (ours). A true pair or formula differs by the
@@ -31,6 +35,7 @@ _ADDITIVE = 0.1  # how far slopes may be from those of a sum; the formula is ver
 _BRANCHES = 2  # modules of the first table that are tried
 _DEEPEST = 3
 _PAIRED = 4  # formulas of each part that are combined
+_OWN_STEPS = 10  # of Adam and L-BFGS, for one of Levenberg and Marquardt
 _LOOSE = 1.0  # bits by which such a formula may be worse than the best of its part
 
 
@@ -75,6 +80,8 @@ class Settings:
         network: Whether there is one; or a module for the first table.
         searched: Whether the first table was searched already.
         until: Seconds that are left.
+        watch: Called with the frontier of the whole table whenever it may have changed.
+        memo: What was found for each table that was solved.
     """
 
     max_formulas: int
@@ -90,6 +97,8 @@ class Settings:
     searched: bool = False
     until: Callable[[], float | None] = lambda: None
     map: Callable[..., Any] = builtins.map
+    watch: Watch = lambda frontier: None
+    memo: dict[bytes, list[Expr]] = field(default_factory=dict)
 
 
 def solve(
@@ -112,12 +121,27 @@ def solve(
         restore: From a formula of this table to one of the original.
         depth: Of the recursion.
     """
-    share = max(1, settings.max_formulas // 2**depth) if settings.max_formulas else 0
+    key, order = _key(X, y)
+    known = settings.memo.get(key)
+    if known is not None:  # two ways of taking a table apart may meet in a smaller one
+        for expr in known:
+            frontier.add(restore(expr.substitute([var(k) for k in order])), "known from before")
+        frontier.polish()
+        return Node(names)
+    found: list[Expr] = settings.memo.setdefault(key, [])
+    places = np.argsort(order)
+
+    def noted(expr: Expr) -> Expr:
+        found.append(expr.substitute([var(int(k)) for k in places]))
+        return restore(expr)
+
+    halves = depth if X.shape[1] > 1 else 0  # one variable is soon searched
+    share = max(1, settings.max_formulas // 2**halves) if settings.max_formulas else 0
     if depth or not settings.searched:
         search(
             frontier, X, y, max_formulas=share, operators=settings.operators, nu=settings.nu,
-            degree=settings.degree, transforms=settings.transforms, restore=restore,
-            until=settings.until, map=settings.map,
+            degree=settings.degree, transforms=settings.transforms, restore=noted,
+            until=settings.until, map=settings.map, watch=settings.watch,
         )  # fmt: skip
     node = Node(names)
     enough = max(EXACT, settings.floor + 1)
@@ -125,8 +149,7 @@ def solve(
         return node
     if frontier.best_bits < enough or settings.until() == 0:
         return node
-    own = settings.network if depth == 0 and settings.network is not True else None
-    net = train(X, y, steps=settings.max_iter, seed=settings.seed, module=own)
+    net = _network(X, y, settings, depth)
     node.network_error = net.error / rms(y)
     if node.network_error > _ACCURATE:
         return node
@@ -139,20 +162,41 @@ def solve(
             children = [
                 solve(
                     frontier, smaller, y, rename, settings,
-                    lambda e, back=back: restore(back(e)), depth + 1,
+                    lambda e, back=back: noted(back(e)), depth + 1,
                 )
             ]  # fmt: skip
         else:
-            children = _apart(frontier, net, X, y, names, module, settings, restore, depth)
+            children = _apart(frontier, net, X, y, names, module, settings, noted, depth)
         frontier.polish()
         if frontier.best_bits < best:
             best, node.module, node.children = frontier.best_bits, module, children
+        settings.watch(frontier)
         if best < enough or settings.until() == 0:
             break
     return node
 
 
-def find_modules(net: Network, X: Array, y: Array, settings: Settings) -> Iterator[Module]:
+def _key(X: Array, y: Array) -> tuple[bytes, list[int]]:
+    """A hash of a table, whatever the order of its columns, and the order that it stands for."""
+    hashes = [sha256(np.ascontiguousarray(column).tobytes()).digest() for column in X.T]
+    order = sorted(range(len(hashes)), key=hashes.__getitem__)
+    whole = b"".join([*(hashes[k] for k in order), np.ascontiguousarray(y).tobytes()])
+    return sha256(whole).digest(), order
+
+
+def _network(X: Array, y: Array, settings: Settings, depth: int) -> Network | TanhNetwork:
+    """One of the user's for the whole table, else our own."""
+    if depth or settings.network is True:
+        return fit_tanh(X, y, steps=settings.max_iter, seed=settings.seed)
+    from mmxx.discovery.feynman.network import train
+
+    steps = _OWN_STEPS * settings.max_iter
+    return train(X, y, steps=steps, seed=settings.seed, module=settings.network)
+
+
+def find_modules(
+    net: Network | TanhNetwork, X: Array, y: Array, settings: Settings
+) -> Iterator[Module]:
     """Modules that err no more than the network lets expect; simple ones that err least first.
 
     What is near cannot be told from what is true where the network is no better, so that more
@@ -187,8 +231,8 @@ def find_modules(net: Network, X: Array, y: Array, settings: Settings) -> Iterat
         if module is not None and module.inner is not None and module.inner.op != "var":
             yield module
     for i, j in pairs if "additivity" in settings.modules else []:
-        if modularity.generalized_additivity(net, X, i, j) < _ADDITIVE:
-            module = modularity.additive(
+        if additivity.generalized_additivity(net, X, i, j) < _ADDITIVE:
+            module = additivity.additive(
                 net,
                 X,
                 y,
@@ -216,8 +260,8 @@ def _replaced(
 
 
 def _apart(
-    frontier: Frontier, net: Network, X: Array, y: Array, names: tuple[str, ...], module: Module,
-    settings: Settings, restore: Callable[[Expr], Expr], depth: int,
+    frontier: Frontier, net: Network | TanhNetwork, X: Array, y: Array, names: tuple[str, ...],
+    module: Module, settings: Settings, restore: Callable[[Expr], Expr], depth: int,
 ) -> list[Node]:  # fmt: skip
     """Solve both parts of a sum or product, and combine their formulas."""
     part = list(module.columns)
@@ -227,7 +271,9 @@ def _apart(
     second = second - centre if module.kind == "sum" else second / (centre or 1.0)
     found, nodes = [], []
     noise = net.error / rms(y) / PRECISION
-    settings = replace(settings, floor=max(settings.floor, math.log2(1 + noise)))
+    settings = replace(
+        settings, floor=max(settings.floor, math.log2(1 + noise)), watch=lambda frontier: None
+    )
     for columns, target in ((part, first), (others, second)):
         table = X[:, columns]
         own = Frontier(table, target, frontier.kind)

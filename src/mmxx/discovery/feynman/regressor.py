@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -47,12 +48,12 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         target_units: Of y; needed with ``units``.
         polyfit_degree: Of the polynomials.
         transforms: Whether brute force also looks at y², 1/y and log y.
-        network: Whether a network is trained where the rest is not enough; or a
+        network: Whether a network is fitted where the rest is not enough, see `fit_tanh`; or a
             ``torch.nn.Module`` from [rows, columns] to [rows, 1], of which a copy is trained for
-            the whole table (for smaller ones the default). With units, the columns are those that
-            they leave.
+            the whole table (for smaller ones the default), see `train`. With units, the columns
+            are those that they leave.
         modularity: What is looked for in it.
-        max_iter: Steps of the network, at most.
+        max_iter: Steps of the network, at most; a module of one's own makes ten times as many.
         nu: Of the hypothesis test; see `brute_force`.
         noise: Standard deviation of the noise in units of y's root mean square, if known.
         complexity: "symbols" or "distinct"; see `mdl`.
@@ -94,7 +95,7 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         transforms: bool = True,
         network: Any = True,
         modularity: Sequence[str] = KINDS,
-        max_iter: int = 2000,
+        max_iter: int = 200,
         nu: float = 0.5,
         noise: float | None = None,
         complexity: str = "symbols",
@@ -130,6 +131,7 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         sample_weight: ArrayLike | None = None,
         *,
         map: Map | None = None,
+        watch: Callable[[list[Formula]], None] | None = None,
     ) -> AIFeynmanRegressor:
         """Search for formulas.
 
@@ -139,6 +141,7 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
             sample_weight: [rows].
             map: What to spread brute force with instead of threads, called as
                 ``map(fn, tasks)``.
+            watch: Called with the frontier so far whenever it may have changed.
 
         Returns:
             Itself.
@@ -177,14 +180,13 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         shift = self._shift(target)
         target = np.ldexp(target, -shift)
         with _spread(self.n_jobs) as threads:
-            self._search(matrix, target, weights, map or threads)
-        scale = num(math.ldexp(1.0, shift))
-        if shift:
-            self.frontier_ = [_scaled(f, scale) for f in self.frontier_]
-            self.best_ = _scaled(self.best_, scale)
+            self._search(matrix, target, weights, map or threads, shift, watch)
         return self
 
-    def _search(self, X: Array, y: Array, weights: Array | None, map: Map) -> None:
+    def _search(
+        self, X: Array, y: Array, weights: Array | None, map: Map, shift: int,
+        watch: Callable[[list[Formula]], None] | None,
+    ) -> None:  # fmt: skip
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
         frontier = Frontier(X, y, self.complexity, weights)
@@ -209,13 +211,19 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
                 network=self.network,
                 until=lambda: None if deadline is None else max(0.0, deadline - time.monotonic()),
                 map=map,
+                watch=lambda f: None if watch is None else watch(self._told(f, shift)),
             )
             self.decomposition_ = solve(frontier, table, values, names, settings, restore)
-        self.frontier_ = [
-            Formula(f.expr, f.complexity, f.error_bits, f.rmse, f.provenance, self._names)
-            for f in frontier
-        ]
-        self.best_ = self._select(X, y, np.random.default_rng(seed))
+        self.frontier_ = self._told(frontier, 0)
+        best = self.frontier_.index(self._select(X, y, np.random.default_rng(seed)))
+        self.frontier_ = self._told(frontier, shift)
+        self.best_ = self.frontier_[best]
+
+    def _told(self, frontier: Frontier, shift: int) -> list[Formula]:
+        """The formulas of a frontier with the columns' names, for y as it was given."""
+        named = [replace(f, names=self._names) for f in frontier]
+        scale = num(math.ldexp(1.0, shift))
+        return [_scaled(f, scale) for f in named] if shift else named
 
     def _reduced(
         self, X: Array, y: Array
@@ -397,10 +405,7 @@ def _groups(reduction: Any) -> list[Expr]:
 
 def _scaled(formula: Formula, scale: Expr) -> Formula:
     expr = (scale * formula.expr).simplify()
-    return Formula(
-        expr, formula.complexity, formula.error_bits, formula.rmse * scale.value,
-        formula.provenance, formula.names,
-    )  # fmt: skip
+    return replace(formula, expr=expr, rmse=formula.rmse * scale.value)
 
 
 @contextmanager

@@ -124,6 +124,7 @@ def brute_force(
     largest: bool = False,
     start: Cursor | None = None,
     map: Map | None = None,
+    watch: Callable[[list[Hit]], None] | None = None,
 ) -> Sweep:
     r"""Try all formulas in order of length, each on as few rows as show that it is worse.
 
@@ -147,6 +148,7 @@ def brute_force(
             formulas, eight at a time, after the first 200,000. All eight begin with the best
             before them, so that the result depends neither on the map nor on its workers; it may
             differ from that without a map, where nothing is forgotten.
+        watch: Called with what was found since the last time, as soon as there is something.
 
     Returns:
         The formulas found, and a cursor.
@@ -175,6 +177,7 @@ def brute_force(
     sweep = Sweep(cursor=start or problem.begin(largest))
     stop = math.inf if max_formulas is None else sweep.cursor.seen + max_formulas
     until = math.inf if max_seconds is None else time.monotonic() + max_seconds
+    told = 0
     while sweep.cursor.seen < stop and sweep.cursor.length <= longest and not sweep.exact:
         if time.monotonic() >= until:
             sweep.timed_out = True
@@ -183,6 +186,9 @@ def brute_force(
             sweep.add(*problem.scan(sweep.cursor, stop), enough)
         else:
             _round(problem, sweep, stop, map)
+        if watch is not None and len(sweep.hits) > told:
+            watch(sweep.hits[told:])
+            told = len(sweep.hits)
     return sweep
 
 
@@ -225,6 +231,22 @@ def _scan_part(part: _Part) -> tuple[list[tuple[Hit, float]], Cursor]:
         hits, at = problem.scan(at, part.stop)
         found += hits
     return found, at
+
+
+def as_tree(result: Any) -> Any:
+    """What a worker found, as lists and dictionaries that a file can hold."""
+    if isinstance(result, list | tuple):
+        return [as_tree(part) for part in result]
+    return vars(result) if isinstance(result, Hit | Cursor) else result
+
+
+def from_tree(tree: Any) -> Any:
+    """What `as_tree` wrote."""
+    if isinstance(tree, list):
+        return [from_tree(part) for part in tree]
+    if isinstance(tree, dict):
+        return Hit(**tree) if "rpn" in tree else Cursor(**tree)
+    return tree
 
 
 def spread(y: Array) -> NDArray[np.int64]:

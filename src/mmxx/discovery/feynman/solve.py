@@ -16,7 +16,7 @@ from mmxx.discovery.feynman.alphabet import MAX_VARIABLES
 from mmxx.discovery.feynman.bits import PRECISION, Pareto, mdl, rms
 from mmxx.discovery.feynman.expression import Expr
 from mmxx.discovery.feynman.polyfit import TRANSFORMS, monomial, polynomial, spread_of, transform
-from mmxx.discovery.feynman.search import Map, brute_force
+from mmxx.discovery.feynman.search import Hit, Map, brute_force
 from mmxx.discovery.feynman.simplify import distribute
 from mmxx.discovery.feynman.snap import MOST_NUMBERS, refine, snap, with_pi
 
@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 EXACT = 1.0  # mean bits of error below which a formula is exact
 #: Where brute force looks, and its share of the formulas; the first alone, then the others.
 PLAN = (("y", "*", 3), ("y**2", "*", 1), ("1/y", "*", 1), ("log", "*", 1))
+#: With one variable, where seven symbols are three million formulas, more often and for longer.
+PLAN_OF_ONE = tuple((name, "*", 4) for name in ("y", "y**2", "1/y", "log", "sqrt"))
+_SHARES = sum(part for *_, part in PLAN)
 _REFINED = 12  # of the best formulas, whose numbers are refined and snapped
 
 
@@ -142,6 +145,10 @@ class Frontier:
                 self.add(variant, formula.provenance)
 
 
+#: What is told about a frontier that may have changed.
+Watch = Callable[[Frontier], None]
+
+
 @dataclass(frozen=True)
 class Sweep:
     """One brute-force search, ready to be sent to a worker."""
@@ -157,15 +164,15 @@ class Sweep:
     max_seconds: float | None = None
 
 
-def run_sweep(task: Sweep, map: Map | None = None) -> tuple[list[tuple[Expr, str]], int]:
-    """The formulas that a sweep found for y, with how, and how many it looked at."""
+def run_sweep(
+    task: Sweep, map: Map | None = None, watch: Callable[[list[Hit]], None] | None = None
+) -> tuple[list[Hit], int]:
+    """What a sweep found for a transform of y, and how many formulas it looked at."""
     found = brute_force(
         task.X, task.y, task.operators, mode=task.mode, max_formulas=task.max_formulas,
-        max_seconds=task.max_seconds, nu=task.nu, largest=task.largest, map=map,
+        max_seconds=task.max_seconds, nu=task.nu, largest=task.largest, map=map, watch=watch,
     )  # fmt: skip
-    inverse = TRANSFORMS[task.name][2]
-    how = f"brute force on {task.name}, {task.mode}"
-    return [(inverse(hit.expr), f"{how}: {hit.rpn}") for hit in found.hits], found.cursor.seen
+    return found.hits, found.cursor.seen
 
 
 def polynomials(X: Array, y: Array, degree: int, weights: Array) -> Iterator[tuple[Expr, str]]:
@@ -200,6 +207,7 @@ def search(
     restore: Callable[[Expr], Expr] = lambda expr: expr,
     until: Callable[[], float | None] = lambda: None,
     map: Map = builtins.map,
+    watch: Watch = lambda frontier: None,
 ) -> int:
     """Fill a frontier with what polynomials and brute force find for one table.
 
@@ -216,6 +224,7 @@ def search(
         restore: From a formula of the searched table to one of the original.
         until: Seconds that are left.
         map: What to spread the sweeps with.
+        watch: Called with the frontier whenever it may have changed.
 
     Returns:
         How many formulas brute force looked at.
@@ -234,27 +243,38 @@ def search(
                 break
     for judge in judges:
         judge.polish()
+    watch(frontier)
     if frontier.best_bits < EXACT or not max_formulas or not 1 <= X.shape[1] <= MAX_VARIABLES:
         return 0
     tasks = []
-    plan = PLAN if transforms else PLAN[:1]
-    share = sum(part for *_, part in plan)
+    plan = PLAN_OF_ONE if X.shape[1] == 1 else PLAN
+    plan, shares = (plan, _SHARES) if transforms else (plan[:1], plan[0][2])
     for name, mode, part in plan:
         target = transform(name, y)
         if target is not None and np.ptp(target) > 0:
-            count = max(1, max_formulas * part // share)
+            count = max(1, max_formulas * part // shares)
             both = rival is not None
             tasks.append(Sweep(X, target, name, mode, count, operators, nu, both, until()))
     seen = 0
-    for batch in (tasks[:1], tasks[1:]):  # y in parts, then its transforms, each as a whole
-        parted = (run_sweep(task, map) for task in batch)
-        for found, count in parted if batch[0].name == "y" else map(run_sweep, batch):
-            seen += count
+
+    def take(task: Sweep, hits: list[Hit]) -> None:
+        inverse = TRANSFORMS[task.name][2]
+        how = f"brute force on {task.name}, {task.mode}"
+        for hit in hits:
             for judge in judges:
-                for expr, how in found:
-                    judge.add(restore(expr), how)
+                judge.add(restore(inverse(hit.expr)), f"{how}: {hit.rpn}")
+        watch(frontier)
+
+    first, others = tasks[:1], tasks[1:]  # y in parts, then its transforms, each as a whole
+    for task in first:
+        seen += run_sweep(task, map, lambda hits, task=task: take(task, hits))[1]
+    for judge in judges:
+        judge.polish()
+    if frontier.best_bits >= EXACT:
+        for task, (hits, count) in zip(others, map(run_sweep, others), strict=True):
+            seen += count
+            take(task, hits)
         for judge in judges:
             judge.polish()
-        if frontier.best_bits < EXACT:
-            break
+    watch(frontier)
     return seen
