@@ -111,7 +111,7 @@ def _check_factors(f: Tensor, live: Params, factors: list[Factor]) -> None:
     tolerance = math.sqrt(torch.finfo(f.dtype).eps)
     for factor in factors:
         gradients = [true[name] for name in factor.names]
-        error = _distance(factor, weights, gradients, generator)
+        error = _distance(factor, weights, gradients)
         size = math.hypot(*(norms[name] for name in factor.names))
         if error > tolerance * max(size, 1e-3 * total):
             raise RuntimeError(
@@ -122,13 +122,13 @@ def _check_factors(f: Tensor, live: Params, factors: list[Factor]) -> None:
             )
 
 
-def _distance(
-    factor: Factor, weights: Tensor, gradients: Sequence[Tensor], generator: torch.Generator
-) -> float:
+def _distance(factor: Factor, weights: Tensor, gradients: Sequence[Tensor]) -> float:
     """How far a factor's gradient of ``(weights * outputs).sum()`` is from that of its parameters.
 
-    Of a layer's weight both are multiplied with a random vector, which keeps the length of their
-    difference on average: nothing is made that is as large as the weight.
+    Args:
+        factor: Of one layer.
+        weights: [N, C].
+        gradients: Of the parameters that the factor names, in their order.
     """
     match factor:
         case Dense(_, jacobian):
@@ -143,8 +143,7 @@ def _distance(
         case Outer(_, inputs, deltas, weight, bias):
             mixed = torch.einsum("nc,ncto->nto", weights, deltas).flatten(0, 1)
             left = [gradients[-1] - bias * mixed.sum(0)] if bias else []
-            if weight:
-                direction = torch.randn(inputs.shape[2], generator=generator).to(inputs)
-                seen = mixed.T @ (inputs.flatten(0, 1) @ direction)
-                left.append(gradients[0].flatten(1) @ direction - weight * seen)
+            if weight:  # in one pass over what is as large as the layer, by sums in its order
+                of_weight = gradients[0].reshape(mixed.shape[1], -1)
+                left.append(torch.addmm(of_weight, mixed.T, inputs.flatten(0, 1), alpha=-weight))
     return math.hypot(*(float(part.norm()) for part in left))

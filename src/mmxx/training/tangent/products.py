@@ -31,28 +31,29 @@ def add_full(kernel: Tensor, one: Factor, other: Factor) -> None:
     """Add a layer's part to the kernel [N1, C, N2, C] of two sets of samples, in place."""
     if isinstance(one, Dense) and isinstance(other, Dense):
         _add_gram(kernel, one.jacobian, other.jacobian, one is other)
+    elif isinstance(one, Outer) and isinstance(other, Outer) and _written_first(one, other):
+        for left, right in _chunks(one, other):
+            _add_gram(kernel, left, right, one is other)
     elif not isinstance(one, Dense) and not isinstance(other, Dense):
-        if _written_first(one, other):
-            for left, right in _chunks(one, other):
-                _add_gram(kernel, left, right, one is other)
-        elif one.deltas.shape[2] == 1 == other.deltas.shape[2]:
-            _add_single(kernel, one, other)
-        else:
-            _add_pairs(kernel, one, other)
+        single = one.deltas.shape[2] == 1 == other.deltas.shape[2]
+        (_add_single if single else _add_pairs)(kernel, one, other)
 
 
 def add_trace(kernel: Tensor, one: Factor, other: Factor) -> None:
     """Add the sum over outputs of a layer's part to the kernel [N1, N2], in place."""
     if isinstance(one, Dense) and isinstance(other, Dense):
         _add_trace_gram(kernel, one.jacobian, other.jacobian, one is other)
+    elif (
+        isinstance(one, Outer)
+        and isinstance(other, Outer)
+        and _written_first(one, other, trace=True)
+    ):
+        for left, right in _chunks(one, other):
+            _add_trace_gram(kernel, left, right, one is other)
     elif not isinstance(one, Dense) and not isinstance(other, Dense):
-        if _written_first(one, other, trace=True):
-            for left, right in _chunks(one, other):
-                _add_trace_gram(kernel, left, right, one is other)
-            return
         t1, t2 = one.deltas.shape[2], other.deltas.shape[2]
         left, right = (f.deltas.transpose(1, 2).flatten(2) for f in (one, other))  # [N, T, C · o]
-        for rows, columns in _bands(*kernel.shape, one is other, t1 * t2):
+        for rows, columns in _bands(len(left), len(right), one is other, t1 * t2):
             places = _places(_inputs(one, rows), _inputs(other, columns))
             grams = left[rows].flatten(0, 1) @ right[columns].flatten(0, 1).T
             pairs = grams.mul_(places).unflatten(0, (-1, t1)).unflatten(2, (-1, t2))
@@ -63,7 +64,7 @@ def add_diagonal(kernel: Tensor, one: Factor) -> None:
     """Add a layer's part to each sample's kernel with itself [N, C, C], in place."""
     if isinstance(one, Dense):
         kernel += one.jacobian @ one.jacobian.mT
-    elif _written_first(one, one, diagonal=True):
+    elif isinstance(one, Outer) and _written_first(one, one, diagonal=True):
         for part, _ in _chunks(one, one):
             kernel += part @ part.mT
     else:
@@ -89,11 +90,9 @@ def mirror(kernel: Tensor) -> None:
 
 
 def _written_first(
-    one: Outer | Tokens, other: Outer | Tokens, *, trace: bool = False, diagonal: bool = False
+    one: Outer, other: Outer, *, trace: bool = False, diagonal: bool = False
 ) -> bool:
     """Whether writing the gradients out takes less time."""
-    if isinstance(one, Tokens) or isinstance(other, Tokens):
-        return False
     (n1, t1, i), (n2, t2, _) = one.inputs.shape, other.inputs.shape
     c, o = one.deltas.shape[1], one.deltas.shape[3]
     if t1 == 1 == t2:
@@ -121,7 +120,7 @@ def _add_gram(kernel: Tensor, left: Tensor, right: Tensor, same: bool) -> None:
 
 
 def _add_trace_gram(kernel: Tensor, left: Tensor, right: Tensor, same: bool) -> None:
-    for rows, columns in _bands(*kernel.shape, same):
+    for rows, columns in _bands(len(left), len(right), same):
         kernel[rows, columns].addmm_(left[rows].flatten(1), right[columns].flatten(1).T)
 
 
