@@ -89,7 +89,8 @@ def additive(
     halves: list[list[tuple[float, Expr]]] = []
     for column, flip in ((i, False), (j, True)):
         points = np.tile(centre, (_GRID, 1))
-        points[:, column] = np.linspace(*np.quantile(X[:, column], _WHERE), _GRID)
+        low, high = np.quantile(X[:, column], _WHERE)
+        points[:, column] = np.linspace(low, high, _GRID)
         slopes = oracle.gradient(points)
         with np.errstate(all="ignore"):
             ratio = slopes[:, j] / slopes[:, i] if flip else slopes[:, i] / slopes[:, j]
