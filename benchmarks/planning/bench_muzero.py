@@ -76,7 +76,8 @@ def ours(policy: Any, actions: int, batch: int, simulations: int) -> Callable[[]
         return outputs[calls[0] % 64], state
 
     root = RootOutput(logits[0], zeros, np.zeros((batch, 1), np.float32))
-    return partial(policy, root, model, num_simulations=simulations, generator=0)
+    rng = np.random.default_rng(0)  # drawn on, as from a key that is made once
+    return partial(policy, root, model, num_simulations=simulations, generator=rng)
 
 
 def peer(name: str, actions: int, batch: int, simulations: int) -> Callable[[], Any] | None:

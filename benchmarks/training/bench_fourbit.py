@@ -1,4 +1,4 @@
-"""Rounding to four bits beside a copy and qtorch; a training step, and what it keeps, beside FP32.
+"""Rounding beside a copy and qtorch; a training step beside FP32; SAWB beside the least error.
 
 All take turns in one process, on the same tensors; the fastest of each counts.
 """
@@ -11,10 +11,20 @@ import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from mmxx.training.fourbit import Int4Sym, Log2FP4, Radix4FP4, convert, quantize, rounding
+from mmxx.training.fourbit import (
+    Int4Sym,
+    Log2FP4,
+    Radix4FP4,
+    convert,
+    quantize,
+    rounding,
+    sawb_alpha,
+)
 from mmxx.training.fourbit.arms import Transformer
 
 Clock = Callable[[], float]
@@ -75,6 +85,33 @@ def compare_rounding(size: int, rounds: int, clock: Clock) -> None:
     for name, seconds in best.items():
         times = f"{reference / seconds:.1f}" if reference else "-"
         print(f"{name:30}{1e3 * seconds:9.2f}{seconds / best['copy']:9.2f}{times:>13}")
+
+
+def compare_clipping(size: int) -> None:
+    """Print how far from the least error of INT4 SAWB's formula clips."""
+    rng = np.random.default_rng(0)
+    samples = {
+        "normal": rng.normal(size=size),
+        "uniform": rng.uniform(-1, 1, size),
+        "Laplace": rng.laplace(size=size),
+        "logistic": rng.logistic(size=size),
+        "two normals": rng.normal(size=size) * (1 + (rng.random(size) < 0.3)),
+        "triangle": rng.triangular(-1, 0, 1, size),
+    }
+    print(f"\nSAWB on {size} numbers, beside where the squared error is least")
+    print(f"{'':30}{'alpha':>9}{'best':>9}{'error':>9}")
+    for name, drawn in samples.items():
+        x = torch.from_numpy(drawn)
+
+        def error(alpha: float, x: Tensor = x) -> float:
+            return float((quantize(x, Int4Sym(), 7 / alpha) - x).square().mean())
+
+        top = float(x.abs().max())
+        near = min(np.linspace(0.1, 1, 50) * top, key=error)
+        best = minimize_scalar(error, (0.97 * near, near, 1.03 * near), tol=1e-3)
+        alpha = sawb_alpha(x)
+        more = 100 * (error(alpha) / best.fun - 1)
+        print(f"{name:30}{alpha:9.3f}{best.x:9.3f}{more:+8.1f}%")
 
 
 def kept_bytes(net: nn.Module, x: Tensor, kind: type[nn.Module]) -> int:
@@ -139,7 +176,7 @@ def compare_steps(rounds: int, clock: Clock) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=4_200_000, help="numbers to round")
     parser.add_argument("--rounds", type=int, default=15, help="turns")
@@ -150,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     clock = time.perf_counter if options.wall else time.process_time
     compare_rounding(options.size, options.rounds, clock)
     compare_steps(2 * options.rounds, clock)
+    compare_clipping(50_000)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The tangent kernel beside torch.func's vmap(jacrev), and neural-tangents as recorded.
 
-All compute the whole kernel [N, N, 10, 10] of a network 784-512-512-10 or of a small
-convolutional one. The fastest of several runs counts, in CPU time, which a shared machine
-disturbs less. neural-tangents 0.6.5 cannot be imported beside a present jax: its figures were
-recorded on another machine together with vmap(jacrev), which runs here as the calibration.
+All compute the whole kernel [N, N, 10, 10] of a network 784-512-512-10 or of convolutional ones.
+The fastest of several runs counts, in CPU time, which a shared machine disturbs less.
+neural-tangents 0.6.5 cannot be imported beside a present jax: its figures were recorded on
+another machine together with vmap(jacrev), which runs here as the calibration.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from mmxx.training.tangent import ntk
 # Milliseconds on one core of the other machine: N: (vmap(jacrev), neural-tangents at its best,
 # which there was NTK_VECTOR_PRODUCTS); vmap(jacrev) was not run at 128.
 RECORDED = {32: (6904.0, 1970.0), 128: (None, 25364.0)}
-# Recorded later on a third machine, where vmap(jacrev) took 1,962 ms: STRUCTURED_DERIVATIVES under
-# jax.jit with vmap_axes=0, one thread, CPU time without compiling.
-COMPILED = {32: 10.0, 128: 129.0}
-COMPILED_RECIPE = 1962.0
+# Recorded later on a third machine: STRUCTURED_DERIVATIVES under jax.jit with vmap_axes=0, one
+# thread, CPU time without compiling, and what vmap(jacrev) took there.
+COMPILED = {32: 5.0, 128: 63.4}
+COMPILED_RECIPE = 1707.0
+CHANNELS = {(32, 32, 64): (27.9, 56.2), (64, 128, 256): (229.6, 637.2)}
 CLASSES = 10
 
 
@@ -37,13 +38,14 @@ def dense() -> nn.Module:
     )
 
 
-def convolutional() -> nn.Module:
+def convolutional(channels: tuple[int, int, int]) -> nn.Module:
     """Three convolutions on pictures of 16 × 16, and a head."""
     torch.manual_seed(0)
+    one, two, three = channels
     return nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, stride=2, padding=1),
-        nn.ReLU(), nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
-        nn.Linear(64 * 16, CLASSES),
+        nn.Conv2d(3, one, 3, padding=1), nn.ReLU(), nn.Conv2d(one, two, 3, stride=2, padding=1),
+        nn.ReLU(), nn.Conv2d(two, three, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(three * 16, CLASSES),
     )  # fmt: skip
 
 
@@ -74,8 +76,10 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def compare(name: str, net: nn.Module, x: Tensor, rounds: int, recipe_rounds: int) -> float | None:
-    """Print what one size costs; milliseconds of the recipe, if it ran."""
+def compare(
+    name: str, net: nn.Module, x: Tensor, rounds: int, recipe_rounds: int
+) -> tuple[float, float]:
+    """Print what one size costs; milliseconds of ours and of the recipe, if it ran."""
     n, size = len(x), sum(value.numel() for value in net.parameters())
     print(f"\n{name}: N = {n}, {CLASSES} outputs, {size:,} parameters, float32")
     before = peak()
@@ -89,28 +93,21 @@ def compare(name: str, net: nn.Module, x: Tensor, rounds: int, recipe_rounds: in
     trace = best(lambda: ntk(net, x, trace=True), rounds)
     print(f"  ours, trace=True     {trace:10.1f} ms")
     if not recipe_rounds:
-        return None
+        return ours, 0.0
     other = recipe(net, x)
     error = float((kernel - other).norm() / other.norm())
     theirs = best(lambda: recipe(net, x), recipe_rounds)
-    print(f"  vmap(jacrev)         {theirs:10.1f} ms   {theirs / ours:.0f} × ours")
+    print(f"  vmap(jacrev)         {theirs:10.1f} ms   {theirs / ours:.1f} × ours")
     print(f"  relative difference  {error:10.1e}")
-    return theirs
+    return ours, theirs
 
 
-def recorded(n: int, ours: float, factor: float, calibration: float | None) -> None:
-    """Print the figures of neural-tangents, brought to this machine's speed."""
-    there = RECORDED[n][1]
-    compiled = COMPILED[n] * ((calibration or COMPILED_RECIPE) / COMPILED_RECIPE)
+def recorded(way: str, there: float, speed: float, ours: float) -> None:
+    """Print a figure of neural-tangents, brought to this machine's speed."""
+    here = there * speed
     print(
-        f"  neural-tangents 0.6.5, N = {n}, structured and compiled, recorded, other machine: "
-        f"{COMPILED[n]:,.0f} ms; at this machine's speed {compiled:,.0f} ms, "
-        f"{compiled / ours:.2f} × ours"
-    )
-    scaled = there * factor
-    print(
-        f"  neural-tangents 0.6.5, N = {n}, vector products, recorded, other machine: "
-        f"{there:,.0f} ms; at this machine's speed {scaled:,.0f} ms, {scaled / ours:.0f} × ours"
+        f"  neural-tangents 0.6.5, {way}, recorded, other machine: {there:,.1f} ms; at this "
+        f"machine's speed {here:,.1f} ms, {here / ours:.2f} × ours"
     )
 
 
@@ -125,15 +122,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     generator = torch.Generator().manual_seed(0)
     net = dense()
     samples = {n: torch.randn(n, 784, generator=generator) for n in RECORDED}
-    compare("dense", net, samples[128], options.rounds, 0)
-    calibration = compare("dense", net, samples[32], options.rounds, options.recipe_rounds)
+    ours = dict.fromkeys(RECORDED, 0.0)
+    ours[128], _ = compare("dense", net, samples[128], options.rounds, 0)
+    ours[32], calibration = compare(
+        "dense", net, samples[32], options.rounds, max(1, options.recipe_rounds)
+    )
     there = RECORDED[32][0]
-    factor = calibration / there if calibration and there else 1.0
-    print(f"\n  calibration: vmap(jacrev) takes {factor:.2f} of its time on the other machine")
-    for n, x in samples.items():
-        recorded(n, best(lambda x=x: ntk(net, x), options.rounds), factor, calibration)
+    assert there is not None
+    print(
+        f"\n  calibration: vmap(jacrev) takes {calibration / there:.2f} of the other machine's time"
+    )
+    for n, milliseconds in ours.items():
+        compiled = f"N = {n}, structured and compiled"
+        recorded(compiled, COMPILED[n], calibration / COMPILED_RECIPE, milliseconds)
+        vectors = f"N = {n}, vector products, not compiled"
+        recorded(vectors, RECORDED[n][1], calibration / there, milliseconds)
     pictures = torch.randn(16, 3, 16, 16, generator=generator)
-    compare("convolutional", convolutional(), pictures, options.rounds, options.recipe_rounds)
+    for channels, (compiled, beside) in CHANNELS.items():
+        net = convolutional(channels)
+        name = f"convolutional {channels}"
+        here = compare(name, net, pictures, options.rounds, max(1, options.recipe_rounds))
+        recorded("structured and compiled", compiled, here[1] / beside, here[0])
 
 
 if __name__ == "__main__":

@@ -49,24 +49,24 @@ def agent() -> MuZero:
 
 
 def test_tasks_may_be_done_in_any_order_and_a_learner_can_be_resumed() -> None:
-    straight, threads = learner(), learner()
+    straight, threads = learner(total_games=32), learner(total_games=32)
     with ThreadPoolExecutor(2) as pool:
         while not straight.finished:
             straight.absorb([work(item) for item in straight.tasks()])
             results = [pool.submit(work, item) for item in reversed(threads.tasks())]
             threads.absorb([one.result() for one in reversed(results)])
     assert same(straight, threads)
-    resumed = learner()
+    resumed = learner(total_games=32)
     for _ in range(2):
         resumed.absorb([work(item) for item in resumed.tasks()])
     state = resumed.state_dict()
-    resumed = learner()
+    resumed = learner(total_games=32)
     resumed.load_state_dict(state)
     while not resumed.finished:
         resumed.absorb([work(item) for item in resumed.tasks()])
     assert same(straight, resumed)
     assert resumed.history == straight.history
-    assert not same(straight, learner())
+    assert not same(straight, learner(total_games=32))
 
 
 def test_self_play_is_what_its_seed_says_and_openings_are_forced() -> None:

@@ -143,7 +143,7 @@ def test_the_solver_is_plain_alpha_beta() -> None:
         legal = game.legal(state)
         state, _, done = game.step(state, (rng.random(legal.shape) * legal).argmax(1))
         state = state[done == 0]
-    state = np.unique(state, axis=0)[:40]
+    state = np.unique(state, axis=0)[:30]
     found = connect_four_values(state, 4, 5)
     assert (found.max(1) == [value(row.tobytes()) for row in state]).all()
     assert len(np.unique(found)) == 4

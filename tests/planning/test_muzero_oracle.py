@@ -24,23 +24,28 @@ def blank(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(len(seen), np.float32), np.zeros((len(seen), 9), np.float32)
 
 
-def positions() -> tuple[Any, np.ndarray, RootOutput, np.ndarray]:
+def positions(every: int = 1) -> tuple[Any, np.ndarray, RootOutput, np.ndarray]:
     solved, game = solved_tic_tac_toe(), tic_tac_toe()
-    state = solved.states[solved.running]
+    state = solved.states[solved.running[::every]]
     value, logits = blank(state)
     return solved, state, RootOutput(logits, value, state), ~game.legal(state)
 
 
-@pytest.mark.parametrize(("simulations", "share", "off"), [(25, 0.92, 0.26), (100, 0.97, 0.17)])
-def test_the_true_rules_alone_play_well(simulations: int, share: float, off: float) -> None:
-    solved, _, root, invalid = positions()
+@pytest.mark.parametrize(
+    ("simulations", "every", "share", "off"), [(25, 1, 0.92, 0.26), (100, 3, 0.97, 0.17)]
+)
+def test_the_true_rules_alone_play_well(
+    simulations: int, every: int, share: float, off: float
+) -> None:
+    solved, _, root, invalid = positions(every)
     found = muzero_policy(
         root, rules_model(tic_tac_toe(), blank), num_simulations=simulations,
         invalid_actions=invalid, dirichlet_fraction=0.0, temperature=0.0,
     )  # fmt: skip
-    assert judge(solved, found.action).optimal >= share
+    place = solved.running[::every]
+    assert solved.best[place, found.action].mean() >= share
     value = found.tree.node_values[:, 0]
-    assert np.abs(value - solved.value[solved.running]).mean() < off
+    assert np.abs(value - solved.value[place]).mean() < off
 
 
 @pytest.mark.slow

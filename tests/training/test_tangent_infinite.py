@@ -116,6 +116,132 @@ def test_a_sample_of_zeros_is_no_trouble():
         assert torch.isfinite(infinite.ntk(2, act)(x)).all()
 
 
+# -- convolutions ------------------------------------------------------------------------------
+
+
+def pictures(count: int, *shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, *shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("pool", [True, False])
+def test_a_convolution_of_one_pixel_is_a_layer(pool):
+    x = pictures(4, 5, 1, 1)
+    options = {"weight_std": 1.2, "bias_std": 0.3}
+    for conv, dense in ((infinite.conv_ntk, infinite.ntk), (infinite.conv_nngp, infinite.nngp)):
+        for act in ("erf", torch.tanh):
+            found = conv(2, act, filter_size=1, pool=pool, **options)(x, x[1:])
+            expected = dense(2, act, **options)(x.flatten(1) / 5**0.5, x[1:].flatten(1) / 5**0.5)
+            assert torch.allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("pool", [True, False])
+def test_convolutions_by_matrices_of_all_places(monkeypatch, pool):
+    """The mean over a filter as a sum over moves, each a matrix [HW, HW]."""
+    x = pictures(3, 2, 3, 4)
+    high, wide, cells = 3, 4, 12
+
+    def move(down: int, right: int) -> torch.Tensor:
+        found = torch.zeros(cells, cells, dtype=torch.float64)
+        for row in range(high):
+            for column in range(wide):
+                if 0 <= row + down < high and 0 <= column + right < wide:
+                    found[row * wide + column, (row + down) * wide + column + right] = 1
+        return found
+
+    moves = [move(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    w, b = 1.2**2, 0.3**2
+
+    def near(k: torch.Tensor) -> torch.Tensor:
+        return sum(m @ k @ m.T for m in moves) / 9
+
+    def kernels(one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:
+        """The tangent kernel and the covariance of two pictures."""
+        stack = torch.stack([one, other]).flatten(2)
+        k = torch.einsum("acs,bct->abst", stack, stack) / 2
+        k = w * torch.stack([torch.stack([near(part) for part in line]) for line in k]) + b
+        theta = k[0, 1]
+        for layer in range(2):
+            p, q = k[0, 0].diagonal(), k[1, 1].diagonal()
+            size = (p[:, None] * q).sqrt()
+            angle = torch.acos((k[0, 1] / size).clamp(-1, 1))
+            value = size * (angle.sin() + (math.pi - angle) * angle.cos()) / math.pi
+            theta = theta * (math.pi - angle) / math.pi
+            if layer == 1:
+                mean = torch.mean if pool else lambda t: t.diagonal().mean()
+                covariance = w * mean(value) + b
+                return float(covariance + w * mean(theta)), float(covariance)
+            k[0, 1] = w * near(value) + b
+            theta = k[0, 1] + w * near(theta)
+            for own, sizes in ((0, p), (1, q)):  # of places with themselves ReLU keeps the size
+                k[own, own].diagonal()[:] = (w * near(torch.diag(sizes)) + b).diagonal()
+        raise AssertionError
+
+    monkeypatch.setattr(infinite, "_PAIRS", 2 * cells ** (2 if pool else 1))
+    options = {"pool": pool, "weight_std": 1.2, "bias_std": 0.3}
+    found = infinite.conv_ntk(2, "relu", **options)(x)
+    covariance = infinite.conv_nngp(2, "relu", **options)(x)
+    for i in range(3):
+        for j in range(3):
+            if i != j:
+                expected = kernels(x[i], x[j])
+                assert found[i, j].item() == pytest.approx(expected[0], rel=1e-9)
+                assert covariance[i, j].item() == pytest.approx(expected[1], rel=1e-9)
+    others = infinite.conv_ntk(2, "relu", **options)(x, x[1:])
+    assert torch.allclose(found[:, 1:], others, rtol=1e-7)
+
+
+@pytest.mark.parametrize("pool", [True, False])
+def test_networks_of_many_channels_near_the_limit(pool):
+    """torch's convolutions, each parameter's kernel times the square of what scales it."""
+    x, generator = pictures(3, 2, 4, 3), torch.Generator().manual_seed(0)
+    limit = infinite.conv_ntk(2, "erf", pool=pool, weight_std=1.2, bias_std=0.3)(x)
+
+    def kernel(channels: int) -> torch.Tensor:
+        net = nn.Sequential(
+            nn.Conv2d(2, channels, 3, padding=1), Scaled(torch.erf, 1.0),
+            nn.Conv2d(channels, channels, 3, padding=1), Scaled(torch.erf, 1.0),
+            nn.AdaptiveAvgPool2d(1) if pool else nn.Identity(), nn.Flatten(),
+            nn.Linear(channels * (1 if pool else 12), 1),
+        ).double()  # fmt: skip
+        total = torch.zeros(3, 3, dtype=torch.float64)
+        scales = {}
+        for name, value in net.named_parameters():
+            scales[name] = 1.2 / value[0].numel() ** 0.5 if value.ndim > 1 else 0.3
+            draw = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+            value.data = draw * scales[name]
+        for name, value in net.named_parameters():
+            total += scales[name] ** 2 * ntk(net, x, params={name: value}, trace=True)
+        return total
+
+    errors = []
+    for channels in (16, 128):
+        squares = [((kernel(channels) - limit).norm() / limit.norm()) ** 2 for _ in range(10)]
+        errors.append(float(torch.stack(squares).mean().sqrt()))
+    assert math.log(errors[1] / errors[0]) / math.log(8) == pytest.approx(-0.5, abs=0.25)
+    assert errors[1] < 0.08
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": 0}, "depth must be 1 or more, got 0"),
+        ({"filter_size": 2}, "filter_size must be odd and above 0, got 2"),
+        ({"act": "tanh"}, "act must be a function or one of relu, erf, linear, got 'tanh'"),
+        ({"weight_std": 0.0}, "weight_std must be above 0"),
+    ],
+)
+def test_bad_convolutions_are_refused(change, message):
+    arguments = {"depth": 1, "act": "relu"} | change
+    with pytest.raises(ValueError, match=message):
+        infinite.conv_ntk(**arguments)
+    with pytest.raises(ValueError, match=r"x1 and x2 must be \[N, channels, H, W\]"):
+        infinite.conv_nngp(1, "relu")(torch.ones(1, 1, 2, 2), torch.ones(1, 2, 2, 2))
+
+
+# -- refusals ----------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -63,3 +63,14 @@ def test_infinite_width_has_the_kernels_of_neural_tangents(act):
     for name, make in (("ntk", infinite.ntk), ("nngp", infinite.nngp)):
         found = make(record["depth"], act, **options)(x, other)
         assert np.allclose(found, record[act][name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("act", ["relu", "erf"])
+def test_infinitely_many_channels_have_the_kernels_of_neural_tangents(act):
+    record = PARITY["infinite_convolution"]
+    x, other = tensor(record["x"]), tensor(record["other"])
+    for kind, pool in (("pool", True), ("flat", False)):
+        options = {name: record[name] for name in ("weight_std", "bias_std")} | {"pool": pool}
+        for name, make in (("ntk", infinite.conv_ntk), ("nngp", infinite.conv_nngp)):
+            found = make(record["depth"], act, **options)(x, other)
+            assert np.allclose(found, record[act][kind][name], rtol=1e-12)

@@ -71,7 +71,8 @@ def own_settings(config: Any, game: Game) -> Settings:
     }  # fmt: skip
     if game.num_players == 1:
         return control_task(config.moves, **more)
-    more |= {"games": 64, "games_per_task": 64, "steps_per_game": 0.0, "steps_per_move": 0.05}
+    games = max(1, min(64, config.moves // 200))  # so that there are several generations
+    more |= {"games": games, "games_per_task": games, "steps_per_game": 0.0, "steps_per_move": 0.05}
     more |= {"total_moves": config.moves, "decay_steps": max(1, config.moves // 20)}
     return board(config.simulations, 1, **more)
 

@@ -175,10 +175,12 @@ def choose(
         if highest:
             return counts.shape[1] - 1 - counts[:, ::-1].argmax(1)
         return counts.argmax(1)
-    logs = np.full(counts.shape, -np.inf)
-    np.log(counts, out=logs, where=counts > 0)
-    logs /= temperature
-    weights = np.exp(logs - logs.max(1, keepdims=True))
+    if temperature == 1:
+        weights = counts.astype(np.float64)
+    else:
+        with np.errstate(divide="ignore"):
+            logs = np.log(counts) / temperature
+        weights = np.exp(logs - logs.max(1, keepdims=True))
     total = weights.cumsum(1)
     draws = rng.random((len(counts), 1)) * total[:, -1:]
     return (total <= draws).sum(1)
@@ -239,16 +241,17 @@ class Search:
         legal = np.where(self.invalid, -np.inf, self.logits)
         if not self.batch:
             return
-        largest = legal.max(1, keepdims=True)
-        bad = ~(np.isfinite(largest[:, 0]) & np.isfinite(value)) | np.isnan(legal).any(1)
-        if bad.any():
-            b = int(bad.argmax())
+        with np.errstate(invalid="ignore"):  # what is not finite ends in the sum
+            weights = np.exp(legal - legal.max(1, keepdims=True))
+            total = weights.sum(1, keepdims=True)
+            fine = np.isfinite(total[:, 0] + value)
+        if not fine.all():
+            b = int(fine.argmin())
             raise ValueError(
                 f"root, row {b}: prior_logits of legal actions must not be NaN or all -inf, and "
                 f"the value finite; got {self.logits[b].tolist()} and {value[b]}"
             )
-        weights = np.exp(legal - largest)
-        self.edges_f[:, 0, k.PRIOR] = weights / weights.sum(1, keepdims=True)
+        self.edges_f[:, 0, k.PRIOR] = weights / total
 
     def _check_memory(self) -> None:
         rows, nodes = self.batch, self.num_simulations + 1
@@ -283,17 +286,18 @@ class Search:
         pool = _Pool(self._embedding, self.batch, self.num_simulations + 1, self.place)
         nothing, most = np.zeros(self.batch, self.dtype), self.num_simulations
         actions, tensors = self.leaf[1], self._tensor is not None
+        gather, store, fit = pool.gather, pool.store, self._fit
         if self.batch:
-            step(0, False, nothing, nothing, nothing, np.zeros_like(self.logits))
+            step(0, False, nothing, nothing, nothing, self.logits)  # they are not read yet
             for i in range(1, most + 1):
                 if tensors:
                     actions = self.alike(self.leaf[1].astype(np.int64))
-                output, embedding = recurrent_fn(actions, pool.gather())
-                pool.store(i, embedding)
-                parts = (output.reward, output.discount, output.value, output.prior_logits)
-                if not self._fit(*parts):
-                    parts = self._converted(parts)
-                failed = step(i, i == most, *parts)
+                output, embedding = recurrent_fn(actions, gather())
+                store(i, embedding)
+                r, d, v, logits = output.reward, output.discount, output.value, output.prior_logits
+                if not fit(r, d, v, logits):
+                    r, d, v, logits = self._converted(r, d, v, logits)
+                failed = step(i, i == most, r, d, v, logits)
                 if failed >= 0:
                     self._refuse(i, failed, output)
         return Tree(
@@ -314,7 +318,7 @@ class Search:
             and logits.flags.c_contiguous
         )
 
-    def _converted(self, parts: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+    def _converted(self, *parts: Any) -> tuple[np.ndarray, ...]:
         given = tuple(to_numpy(one, self.dtype) for one in parts)
         shapes = [one.shape for one in given]
         if shapes != [self._rows, self._rows, self._rows, self._shape]:
@@ -342,9 +346,10 @@ class _Pool:
 
     def __init__(self, root: Any, rows: int, nodes: int, place: np.ndarray) -> None:
         self._rows, self._place = rows, place
-        self._single = isinstance(root, np.ndarray) or is_tensor(root)  # spares the walk
-        self._tensors = any(is_tensor(leaf) for leaf in leaves(root))
-        if self._tensors:
+        tensors = any(map(is_tensor, leaves(root)))
+        self._array = isinstance(root, np.ndarray)  # the common cases are spared the walk
+        self._single = self._array or is_tensor(root)
+        if tensors:
             import torch
 
             self._index = torch.from_numpy(place)  # shares its memory
@@ -363,12 +368,12 @@ class _Pool:
         tree_map(put, self.values, embedding)
 
     def gather(self) -> Any:
-        if self._single and not self._tensors:
+        if self._array:
             return self.values.take(self._place, 0)
         return self._take(self.values) if self._single else tree_map(self._take, self.values)
 
     def _take(self, leaf: Any) -> Any:
-        if self._tensors:
+        if is_tensor(leaf):
             return leaf.index_select(0, self._index.to(leaf.device))
         return leaf.take(self._place, 0)
 

@@ -217,6 +217,8 @@ class Tree:
 
 def tree_map(fn: Callable[..., Any], value: Any, *others: Any) -> Any:
     """Apply ``fn`` to the arrays and tensors of trees of one structure."""
+    if type(value) is np.ndarray:
+        return fn(value, *others)
     if isinstance(value, (tuple, list)):
         parts = [tree_map(fn, *parts) for parts in zip(value, *others, strict=True)]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)

@@ -14,6 +14,7 @@ _BLOCK = 4096  # elements worked on at a time, so that the second look at them i
 _ABS, _SIGN = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
 _ZERO, _ONE, _TOP = np.int32(0), np.int32(1), np.int32(7)
 _EXPONENT, _PAIR, _DOUBLING = np.int32(23), np.int32(24), np.int32(1 << 23)
+_POWER = np.int32(0x7F800000)  # the exponent's bits
 _MAGIC = np.float32(12582912.0)  # 1.5 * 2**23: added and taken away, it rounds half to even
 
 
@@ -92,40 +93,52 @@ def two_phases(x, even, odd, shift, least, cap, carry, zero, base):
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def powers_at_random(x, floats, out, least, smallest, cap, key, base):
-    """Round the bits ``x`` up or down to powers of 2 with the probability that keeps the mean.
+def powers_at_random(x, out, bits, scale, unit, least, smallest, top, cap, key):
+    """Round ``scale * x`` up or down to powers of 2 with the probability that keeps the mean.
 
-    The noise is a hash of ``key`` and of the element's place. ``floats`` is the memory of ``x``
-    as float32, ``least`` are the bits of ``smallest``, the smallest power: what is smaller
-    becomes it or 0. Otherwise as `powers`, unscaled.
+    The noise is a hash of ``key`` and of the element's place.
+
+    Args:
+        x: float32 [n].
+        out: For the result, divided by the scale again, float32 [n].
+        bits: The memory of ``out`` as int32.
+        scale: Of x.
+        unit: One over it; what it multiplies are powers of 2, so that it is as good as division.
+        least: Bits of ``smallest``.
+        smallest: The smallest power: what is smaller becomes it or 0.
+        top: Bits of the largest power.
+        cap: As of `powers`, and so is what is returned.
+        key: 32 bits.
     """
     peak, lost, over = np.int32(0), 0, 0
-    most = np.int32(least + (6 << 23))
+    grain = np.float32(smallest * np.float32(2.0**-23))
+    floats = np.empty(_BLOCK, np.float32)  # only read where ``out`` is written: eight at once
+    whole = floats.view(np.int32)
     for start in range(0, x.size, _BLOCK):
         low, high = np.int32(0), np.int32(0)
         first = np.uint32(start)
         piece, to = x[start : start + _BLOCK], out[start : start + _BLOCK]
-        values = floats[start : start + _BLOCK]
+        codes = bits[start : start + _BLOCK]
+        for i in range(piece.size):
+            floats[i] = np.float32(piece[i] * scale)
         for i in range(piece.size):
             noise = np.uint32(np.uint32(np.uint32(i) + first) * np.uint32(0x9E3779B1))
             noise = np.uint32(noise + key)
-            noise = np.uint32(np.uint32(noise ^ (noise >> np.uint32(16))) * np.uint32(0x85EBCA6B))
-            noise = np.uint32(np.uint32(noise ^ (noise >> np.uint32(13))) * np.uint32(0xC2B2AE35))
-            noise = np.uint32(noise ^ (noise >> np.uint32(16)))
+            noise = np.uint32(np.uint32(noise ^ (noise >> np.uint32(16))) * np.uint32(0x7FEB352D))
+            noise = np.uint32(np.uint32(noise ^ (noise >> np.uint32(15))) * np.uint32(0x846CA68B))
             drawn = np.int32(noise >> np.uint32(9))  # 23 bits, as many as a mantissa has
-            bits = piece[i]
-            size = np.int32(bits & _ABS)
+            kept = np.abs(floats[i]) > np.float32(np.float32(drawn) * grain)
+            size = np.int32(whole[i] & _ABS)
             peak = max(peak, size)
             scaled = min(size, cap)
-            high = np.int32(high + np.int32(scaled > most))
-            wanted = np.float32(np.abs(values[i]) * np.float32(8388608.0))
-            kept = wanted > np.float32(np.float32(drawn) * smallest)
+            high = np.int32(high + np.int32(scaled > top))
             small = scaled < least
             low = np.int32(low + np.int32(small & (not kept) & (size != _ZERO)))
-            code = np.int32(np.int32(np.int32(scaled + drawn) >> _EXPONENT) - base)
-            inside = np.int32(np.int32(min(code, _TOP) + base) << _EXPONENT)
+            inside = min(np.int32(np.int32(scaled + drawn) & _POWER), top)
             below = least if kept else _ZERO
-            to[i] = np.int32((below if small else inside) | np.int32(bits & _SIGN))
+            codes[i] = np.int32((below if small else inside) | np.int32(whole[i] & _SIGN))
+        for i in range(piece.size):
+            to[i] = np.float32(to[i] * unit)
         lost += low
         over += high
     return peak, lost, over

@@ -160,25 +160,21 @@ def powers_at_random(x: Tensor, form: Powers, scale: float, key: int) -> Rounded
         key: 32 bits.
     """
     x = x.contiguous() if x.dtype in (torch.float32, torch.float64) else x.float().contiguous()
-    scaled = x * scale
     smallest = 2.0**-3
     if in_one_pass(x):
         from mmxx.training.fourbit import kernels
 
         out = torch.empty_like(x)
-        least = np.float32(smallest).view(np.int32)
+        to, float32 = flat(out), np.float32
+        rate = float32(scale)
         peak, lost, over = kernels.powers_at_random(
-            flat(scaled).view(np.int32),
-            flat(scaled),
-            flat(out).view(np.int32),
-            least,
-            np.float32(smallest),
-            np.int32(137 << 23),
-            np.uint32(key),
-            np.int32(form.base(127)),
-        )
-        top = float(np.int32(peak).view(np.float32)) / scale
-        return Rounded(out.div_(scale), None, top, int(lost), int(over))
+            flat(x), to, to.view(np.int32), rate, float32(1) / rate,
+            float32(smallest).view(np.int32), float32(smallest),
+            float32(64 * smallest).view(np.int32), np.int32(137 << 23), np.uint32(key),
+        )  # fmt: skip
+        top = float(np.int32(peak).view(float32)) / scale
+        return Rounded(out, None, top, int(lost), int(over))
+    scaled = x * scale
     kind, mantissa, bias = _layout(x.dtype)
     size = scaled.abs()
     peak = float(size.max()) / scale if x.numel() else 0.0
@@ -195,12 +191,12 @@ def powers_at_random(x: Tensor, form: Powers, scale: float, key: int) -> Rounded
 
 
 def _noise(count: int, key: int, device: torch.device) -> Tensor:
+    """23 bits for each place: a Weyl sequence, hashed."""
     low = 0xFFFFFFFF
-    noise = torch.arange(count, device=device).mul_(0x9E3779B1).bitwise_and_(low)
-    noise = noise.add_(key).bitwise_and_(low)
-    noise = ((noise ^ (noise >> 16)) * 0x85EBCA6B).bitwise_and_(low)
-    noise = ((noise ^ (noise >> 13)) * 0xC2B2AE35).bitwise_and_(low)
-    return (noise ^ (noise >> 16)) >> 9
+    noise = torch.arange(count, device=device).mul_(0x9E3779B1).add_(key).bitwise_and_(low)
+    noise = ((noise ^ (noise >> 16)) * 0x7FEB352D).bitwise_and_(low)
+    noise = ((noise ^ (noise >> 15)) * 0x846CA68B).bitwise_and_(low)
+    return noise >> 9
 
 
 def grid(x: Tensor, rate: Tensor, low: int, high: int, *, pack: bool) -> tuple[Tensor, Tensor]:

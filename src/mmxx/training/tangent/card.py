@@ -118,6 +118,8 @@ CARD = Card(
         "mmxx.training.tangent:pl_star",
         "mmxx.training.tangent.infinite:ntk",
         "mmxx.training.tangent.infinite:nngp",
+        "mmxx.training.tangent.infinite:conv_ntk",
+        "mmxx.training.tangent.infinite:conv_nngp",
         "mmxx.training.tangent:NTKRegressor",
         "mmxx.training.tangent:NTKClassifier",
         "mmxx.training.tangent:NTKLinear",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mmxx.training.tangent.functional import Params, check_output
-from mmxx.training.tangent.layers import Factor, Wanted, distance, merged, rule_of
+from mmxx.training.tangent.layers import Dense, Factor, Outer, Tokens, Wanted, merged, rule_of
 
 
 @torch.enable_grad()
@@ -98,7 +98,10 @@ def _check_in_place(
 
 
 def _check_factors(f: Tensor, live: Params, factors: list[Factor]) -> None:
-    """Compare with the gradient of a mixture of all outputs, layer by layer."""
+    """Compare with the gradient of a mixture of all outputs, layer by layer.
+
+    Of the very same run: where an output is saturated, another would be rounded differently.
+    """
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(f.shape, generator=generator).to(f)
     found = torch.autograd.grad((weights * f).sum(), list(live.values()), materialize_grads=True)
@@ -107,7 +110,8 @@ def _check_factors(f: Tensor, live: Params, factors: list[Factor]) -> None:
     total = math.hypot(*norms.values())
     tolerance = math.sqrt(torch.finfo(f.dtype).eps)
     for factor in factors:
-        error = distance(factor, weights, [true[name] for name in factor.names])
+        gradients = [true[name] for name in factor.names]
+        error = _distance(factor, weights, gradients, generator)
         size = math.hypot(*(norms[name] for name in factor.names))
         if error > tolerance * max(size, 1e-3 * total):
             raise RuntimeError(
@@ -116,3 +120,31 @@ def _check_factors(f: Tensor, live: Params, factors: list[Factor]) -> None:
                 "output is random. Use method='jacobian' in the first case; in the others there "
                 "is no tangent kernel"
             )
+
+
+def _distance(
+    factor: Factor, weights: Tensor, gradients: Sequence[Tensor], generator: torch.Generator
+) -> float:
+    """How far a factor's gradient of ``(weights * outputs).sum()`` is from that of its parameters.
+
+    Of a layer's weight both are multiplied with a random vector, which keeps the length of their
+    difference on average: nothing is made that is as large as the weight.
+    """
+    match factor:
+        case Dense(_, jacobian):
+            found = torch.einsum("nc,ncp->p", weights, jacobian)
+            parts = found.split([part.numel() for part in gradients])
+            left = [part.flatten() - own for part, own in zip(gradients, parts, strict=True)]
+        case Tokens(_, tokens, rows, deltas):
+            mixed = torch.einsum("nc,ncto->nto", weights, deltas)
+            table = mixed.new_zeros(rows + 1, mixed.shape[-1])  # the last row takes the -1
+            table.index_add_(0, tokens.flatten() % (rows + 1), mixed.flatten(0, 1))
+            left = [gradients[0] - table[:rows]]
+        case Outer(_, inputs, deltas, weight, bias):
+            mixed = torch.einsum("nc,ncto->nto", weights, deltas).flatten(0, 1)
+            left = [gradients[-1] - bias * mixed.sum(0)] if bias else []
+            if weight:
+                direction = torch.randn(inputs.shape[2], generator=generator).to(inputs)
+                seen = mixed.T @ (inputs.flatten(0, 1) @ direction)
+                left.append(gradients[0].flatten(1) @ direction - weight * seen)
+    return math.hypot(*(float(part.norm()) for part in left))

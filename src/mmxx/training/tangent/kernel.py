@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, jvp, vjp, vmap
 
-from mmxx.training.tangent import layers
+from mmxx.training.tangent import layers, products
 from mmxx.training.tangent.factors import capture
 from mmxx.training.tangent.functional import (
     Params,
@@ -194,9 +194,11 @@ def _block(
     if task.method == "ntvp":
         _add_products(task, rows, others, block)
     else:
-        add = layers.add_trace if task.single else layers.add_full
+        add = products.add_trace if task.single else products.add_full
         for one, other in zip(own, theirs, strict=True):
             add(block, one, other)
+        if own is theirs:
+            products.mirror(block)
     return block / c if task.single else block.transpose(1, 2)
 
 
@@ -210,7 +212,7 @@ def _own(item: tuple[_Task, int]) -> Tensor:
         return torch.stack([block[0, 0] for block in found])
     block = next(iter(task.values.values())).new_zeros(len(rows), *[task.outputs] * 2)
     for factor in _factors(task, rows):
-        layers.add_diagonal(block, factor)
+        products.add_diagonal(block, factor)
     return block.diagonal(dim1=1, dim2=2).mean(1) if task.single else block
 
 

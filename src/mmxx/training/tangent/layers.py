@@ -7,17 +7,13 @@ another sample needs the two small factors only: nothing of the size of the weig
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmxx.training.tangent.network import NTKLinear
-
-_ELEMENT = 64  # multiplications in a product of matrices that cost as much as one element by itself
-_CHUNK = 2**26  # elements of an explicit Jacobian that are in memory at once
 
 
 class Outer(NamedTuple):
@@ -198,135 +194,3 @@ def merged(factors: Sequence[Factor]) -> Factor:
         return first._replace(tokens=torch.cat(tokens, 1), deltas=deltas)
     inputs = [factor.inputs for factor in others if isinstance(factor, Outer)]
     return first._replace(inputs=torch.cat(inputs, 1), deltas=deltas)
-
-
-# -- what factors are for ----------------------------------------------------------------------
-
-
-def distance(factor: Factor, weights: Tensor, gradients: Sequence[Tensor]) -> float:
-    """How far a factor's gradient of ``(weights * outputs).sum()`` is from that of its parameters.
-
-    Args:
-        factor: Of one layer.
-        weights: [N, C].
-        gradients: Of the parameters that the factor names, in their order.
-    """
-    match factor:
-        case Dense(_, jacobian):
-            found = torch.einsum("nc,ncp->p", weights, jacobian)
-            parts = found.split([part.numel() for part in gradients])
-            left = [part.flatten() - own for part, own in zip(gradients, parts, strict=True)]
-        case Tokens(_, tokens, rows, deltas):
-            mixed = torch.einsum("nc,ncto->nto", weights, deltas)
-            table = mixed.new_zeros(rows + 1, mixed.shape[-1])  # the last row takes the -1
-            table.index_add_(0, tokens.flatten() % (rows + 1), mixed.flatten(0, 1))
-            left = [gradients[0] - table[:rows]]
-        case Outer(_, inputs, deltas, weight, bias):
-            mixed = torch.einsum("nc,ncto->nto", weights, deltas).flatten(0, 1)
-            left = [gradients[-1] - bias * mixed.sum(0)] if bias else []
-            if weight:  # in one pass over what is as large as the layer
-                of_weight = gradients[0].reshape(mixed.shape[1], -1)
-                left.append(torch.addmm(of_weight, mixed.T, inputs.flatten(0, 1), alpha=-weight))
-    return math.sqrt(sum(float(part.norm()) ** 2 for part in left))
-
-
-def add_full(kernel: Tensor, one: Factor, other: Factor) -> None:
-    """Add a layer's part to the kernel [N1, C, N2, C] of two sets of samples, in place."""
-    n1, c, n2, _ = kernel.shape
-    flat = kernel.view(n1 * c, n2 * c)
-    if isinstance(one, Dense) and isinstance(other, Dense):
-        flat.addmm_(one.jacobian.flatten(0, 1), other.jacobian.flatten(0, 1).T)
-    elif isinstance(one, Outer) and isinstance(other, Outer) and _written_out(one, other):
-        for left, right in _chunks(one, other):
-            flat.addmm_(left.flatten(0, 1), right.flatten(0, 1).T)
-    elif not isinstance(one, Dense) and not isinstance(other, Dense):
-        places = _places(one, other)
-        if places.shape[1] == 1 == places.shape[3]:  # one place each: no sum over places
-            grams = one.deltas.flatten(0, 2) @ other.deltas.flatten(0, 2).T
-            kernel.addcmul_(grams.view(n1, c, n2, c), places)
-        else:
-            t1, t2 = places.shape[1], places.shape[3]
-            left, right = one.deltas.flatten(0, 2), other.deltas.flatten(0, 2)
-            grams = (left @ right.T).view(n1, c, t1, n2, c, t2)
-            kernel += torch.einsum("nctmds,ntms->ncmd", grams, places)
-
-
-def add_trace(kernel: Tensor, one: Factor, other: Factor) -> None:
-    """Add the sum over outputs of a layer's part to the kernel [N1, N2], in place."""
-    if isinstance(one, Dense) and isinstance(other, Dense):
-        kernel.addmm_(one.jacobian.flatten(1), other.jacobian.flatten(1).T)
-    elif isinstance(one, Outer) and isinstance(other, Outer) and _written_out(one, other):
-        for left, right in _chunks(one, other):
-            kernel.addmm_(left.flatten(1), right.flatten(1).T)
-    elif not isinstance(one, Dense) and not isinstance(other, Dense):
-        places = _places(one, other)
-        n1, t1, n2, t2 = places.shape
-        left = one.deltas.transpose(1, 2).reshape(n1 * t1, -1)  # all outputs side by side
-        right = other.deltas.transpose(1, 2).reshape(n2 * t2, -1)
-        kernel += ((left @ right.T).view(places.shape) * places).sum((1, 3))
-
-
-def add_diagonal(kernel: Tensor, one: Factor) -> None:
-    """Add a layer's part to each sample's kernel with itself [N, C, C], in place."""
-    if isinstance(one, Dense):
-        kernel += one.jacobian @ one.jacobian.transpose(1, 2)
-    elif isinstance(one, Outer) and one.inputs.shape[1] > 1:
-        for part, _ in _chunks(one, one):
-            kernel += part @ part.transpose(1, 2)
-    elif isinstance(one, Outer):
-        square = one.weight**2 * one.inputs.square().sum((1, 2)) + one.bias**2
-        deltas = one.deltas[:, :, 0]
-        kernel += (deltas @ deltas.transpose(1, 2)) * square[:, None, None]
-    else:
-        same = _equal(one.tokens[:, :, None], one.tokens[:, None, :]).to(kernel.dtype)
-        mixed = torch.einsum("nts,ncso->ncto", same, one.deltas)
-        kernel += one.deltas.flatten(2) @ mixed.flatten(2).transpose(1, 2)
-
-
-def _equal(one: Tensor, other: Tensor) -> Tensor:
-    return (one == other) & (one >= 0)
-
-
-def _places(one: Outer | Tokens, other: Outer | Tokens) -> Tensor:
-    """Inner products of the layer's inputs at all places, [N1, T1, N2, T2]."""
-    if isinstance(one, Outer) and isinstance(other, Outer):
-        left, right = one.inputs, other.inputs
-        found = left.flatten(0, 1) @ right.flatten(0, 1).T if one.weight else left.new_zeros(())
-        found = one.weight**2 * found + one.bias**2
-        return found.expand(left.shape[0] * left.shape[1], right.shape[0] * right.shape[1]).reshape(
-            *left.shape[:2], *right.shape[:2]
-        )
-    assert isinstance(one, Tokens)
-    assert isinstance(other, Tokens)
-    left, right = one.tokens[:, :, None, None], other.tokens[None, None, :, :]
-    return _equal(left, right).to(one.deltas.dtype)
-
-
-def _written_out(one: Outer, other: Outer) -> bool:
-    """Whether summing over places first, which makes the gradient, takes fewer operations."""
-    (n1, t1, i), (n2, t2, _) = one.inputs.shape, other.inputs.shape
-    c, o = one.deltas.shape[1], one.deltas.shape[3]
-    written = (n1 * t1 + n2 * t2) * c * o * i + n1 * n2 * c * c * o * i
-    pairs = n1 * n2 * t1 * t2 * (i + c * c * (o + _ELEMENT))
-    return t1 * t2 > 1 and written < pairs
-
-
-def _chunks(one: Outer, other: Outer) -> Iterator[tuple[Tensor, Tensor]]:
-    """The gradients written out, a few outputs of the layer at a time: [N, C, p] each."""
-    samples = max(len(one.inputs), len(other.inputs))
-    _, c, _, o = one.deltas.shape
-    step = max(1, _CHUNK // max(1, samples * c * one.inputs.shape[2]))
-    if one.bias:
-        left = one.bias * one.deltas.sum(2)
-        yield left, left if other is one else one.bias * other.deltas.sum(2)
-    for start in range(0, o if one.weight else 0, step):
-        part = slice(start, start + step)
-        left = _written(one, part)
-        yield left, left if other is one else _written(other, part)
-
-
-def _written(factor: Outer, part: slice) -> Tensor:
-    """The gradients by rows of the weight, [N, C, p]."""
-    deltas = factor.deltas[..., part].transpose(2, 3)  # [N, C, o, T]
-    n, c, o, t = deltas.shape
-    return factor.weight * (deltas.reshape(n, c * o, t) @ factor.inputs).view(n, c, -1)
