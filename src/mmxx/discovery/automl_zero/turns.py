@@ -58,11 +58,9 @@ def advance(turn: Turn) -> dict[str, Any]:
         seed = study.seed
         if study.name != "digits":
             seed = int(np.random.SeedSequence([seed, at["restart"]]).generate_state(1)[0])
-        search.step(
-            state, tasks, steps=min(study.steps, before + left), target_fitness=target,
-            random_state=seed,
-        )  # fmt: skip
-        left -= state.steps - before
+        until = min(study.steps, before + left)
+        search.step(state, tasks, steps=until, target_fitness=target, random_state=seed)
+        left -= min(state.steps, until) - before  # the last program may have gone beyond
         if state.fitness > at["fitness"]:
             at["fitness"], at["program"] = state.fitness, search.result(state).best.text()
         if state.steps < study.steps and state.fitness < target:

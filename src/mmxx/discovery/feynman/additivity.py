@@ -89,7 +89,8 @@ def additive(
     halves: list[list[tuple[float, Expr]]] = []
     for column, flip in ((i, False), (j, True)):
         points = np.tile(centre, (_GRID, 1))
-        points[:, column] = np.linspace(*np.quantile(X[:, column], _WHERE), _GRID)
+        low, high = np.quantile(X[:, column], _WHERE)
+        points[:, column] = np.linspace(low, high, _GRID)
         slopes = oracle.gradient(points)
         with np.errstate(all="ignore"):
             ratio = slopes[:, j] / slopes[:, i] if flip else slopes[:, i] / slopes[:, j]
@@ -101,7 +102,7 @@ def additive(
     found: list[Module] = []
     for (a, g), (b, h) in itertools.product(*halves):
         for factor in (float(Fraction(b / a).limit_denominator(4)), b / a):
-            inner = (g + num(factor) * h.substitute([var(1)])).simplify()
+            inner = _joined(g, h.substitute([var(1)]), factor)
             error = verify(oracle, X, y, inner, [i, j], rng)
             if error <= largest_error:
                 named = inner.substitute([var(i), var(j)])
@@ -138,6 +139,14 @@ def _of_one_variable(operators: str | tuple[str, ...]) -> list[Expr]:
             expr = plain[place % len(plain)]
             found.append(expr if place < len(plain) else Expr("log", (Expr("abs", (expr,)),)))
     return found
+
+
+def _joined(g: Expr, h: Expr, factor: float) -> Expr:
+    """g + factor h; of logarithms the product, which has a sign."""
+    sizes = [f.args[0].args[0] for f in (g, h) if f.op == "log" and f.args[0].op == "abs"]
+    if len(sizes) == 2 and abs(factor) == 1:
+        return (sizes[0] * sizes[1] if factor > 0 else sizes[0] / sizes[1]).simplify()
+    return (g + num(factor) * h).simplify()
 
 
 def _steep(oracle: Oracle, X: Array, i: int, j: int) -> tuple[Array, Array]:

@@ -51,7 +51,14 @@ class Network:
 
 
 def tanh_network(columns: int, widths: tuple[int, ...] = (128, 128, 64, 64)) -> nn.Sequential:
-    """The paper's network: tanh, n-128-128-64-64-1 (section 2.2)."""
+    """The paper's network: tanh, n-128-128-64-64-1.
+
+    Args:
+        columns: Of its input [rows, columns]; it gives [rows, 1].
+        widths: Of the hidden layers.
+
+    Source: Udrescu et al. (2020), section 2.2.
+    """
     layers: list[nn.Module] = []
     for before, after in zip((columns, *widths), widths, strict=False):
         layers += [nn.Linear(before, after), nn.Tanh()]

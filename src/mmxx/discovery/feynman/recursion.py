@@ -19,7 +19,7 @@ from mmxx.discovery.feynman.expression import Expr, var
 from mmxx.discovery.feynman.levenberg import TanhNetwork, fit_tanh
 from mmxx.discovery.feynman.modularity import Module
 from mmxx.discovery.feynman.snap import MOST_NUMBERS, refine
-from mmxx.discovery.feynman.solve import EXACT, Frontier, Watch, search
+from mmxx.discovery.feynman.solve import EXACT, PLAN, PLAN_OF_ONE, Frontier, Watch, search
 
 if TYPE_CHECKING:
     from mmxx.discovery.feynman.network import Network
@@ -135,12 +135,14 @@ def solve(
         found.append(expr.substitute([var(int(k)) for k in places]))
         return restore(expr)
 
-    halves = depth if X.shape[1] > 1 else 0  # one variable is soon searched
+    alone = depth > 0 and X.shape[1] == 1  # a part that is soon searched
+    halves = 0 if alone else depth
     share = max(1, settings.max_formulas // 2**halves) if settings.max_formulas else 0
     if depth or not settings.searched:
         search(
             frontier, X, y, max_formulas=share, operators=settings.operators, nu=settings.nu,
-            degree=settings.degree, transforms=settings.transforms, restore=noted,
+            degree=settings.degree, transforms=settings.transforms,
+            plan=PLAN_OF_ONE if alone else PLAN, restore=noted,
             until=settings.until, map=settings.map, watch=settings.watch,
         )  # fmt: skip
     node = Node(names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 EXACT = 1.0  # mean bits of error below which a formula is exact
 #: Where brute force looks, and its share of the formulas; the first alone, then the others.
 PLAN = (("y", "*", 3), ("y**2", "*", 1), ("1/y", "*", 1), ("log", "*", 1))
-#: With one variable, where seven symbols are three million formulas, more often and for longer.
+#: For parts of one variable, where seven symbols are three million formulas: more of each.
 PLAN_OF_ONE = tuple((name, "*", 4) for name in ("y", "y**2", "1/y", "log", "sqrt"))
 _SHARES = sum(part for *_, part in PLAN)
 _REFINED = 12  # of the best formulas, whose numbers are refined and snapped
@@ -204,6 +204,7 @@ def search(
     nu: float = 0.5,
     degree: int = 4,
     transforms: bool = True,
+    plan: Sequence[tuple[str, str, int]] = PLAN,
     restore: Callable[[Expr], Expr] = lambda expr: expr,
     until: Callable[[], float | None] = lambda: None,
     map: Map = builtins.map,
@@ -221,6 +222,7 @@ def search(
         nu: Of the hypothesis test.
         degree: Of the polynomials; -1 leaves them out.
         transforms: Whether to look at transforms of y, too.
+        plan: Where brute force looks: transform, mode, and sixths of the formulas.
         restore: From a formula of the searched table to one of the original.
         until: Seconds that are left.
         map: What to spread the sweeps with.
@@ -247,9 +249,8 @@ def search(
     if frontier.best_bits < EXACT or not max_formulas or not 1 <= X.shape[1] <= MAX_VARIABLES:
         return 0
     tasks = []
-    plan = PLAN_OF_ONE if X.shape[1] == 1 else PLAN
-    plan, shares = (plan, _SHARES) if transforms else (plan[:1], plan[0][2])
-    for name, mode, part in plan:
+    shares = _SHARES if transforms else plan[0][2]
+    for name, mode, part in plan if transforms else plan[:1]:
         target = transform(name, y)
         if target is not None and np.ptp(target) > 0:
             count = max(1, max_formulas * part // shares)
