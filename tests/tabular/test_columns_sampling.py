@@ -273,6 +273,7 @@ EYE = np.eye(4)
         (lambda: sample_kdpp(np.diag([1.0, -0.5]), 1), "negative eigenvalue is -0.5"),
         (lambda: sample_kdpp(np.array([[1.0, 2], [2, 1]]), 1), "negative eigenvalue is -1"),
         (lambda: sample_kdpp(np.diag([1.0, np.nan]), 1), "L must be finite"),
+        (lambda: sample_kdpp(EYE * 1j, 1), "L must be real"),
         (lambda: sample_kdpp(A=np.array([[1.0, np.inf]]), k=1), "inf in column 1"),
         (lambda: sample_kdpp(A=np.array([["a", "b"]]), k=1), "A must hold numbers"),
         (lambda: sample_kdpp(A=[EYE, np.ones((3, 2))], k=1), r"one number of rows, got \[4, 3\]"),

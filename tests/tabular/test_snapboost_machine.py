@@ -173,6 +173,24 @@ def test_features_computed_anew_are_those_that_are_kept(monkeypatch):
     assert np.array_equal(kept.transposed(h), anew.transposed(h))
 
 
+def test_large_tables_take_single_precision_where_the_penalty_covers_it(monkeypatch):
+    Z, _, kept = features(n=3000, components=60)
+    g, h = np.sin(2 * Z[:, 0]) + Z[:, 1], np.ones(3000)
+
+    def values(alpha):
+        out = np.zeros(3000)
+        kept.add_product(Ridge(kept, alpha).solve(g, h, 3000.0), out)
+        return out
+
+    least = 1e-4 * 3000 / 60
+    exact = [values(least * factor) for factor in (0.99, 1.01)]
+    monkeypatch.setattr("mmxx.tabular.snapboost.fourier._MUCH", 0)
+    assert np.array_equal(values(least * 0.99), exact[0])
+    single = values(least * 1.01)
+    assert not np.array_equal(single, exact[1])
+    assert np.linalg.norm(single - exact[1]) < 1e-4 * np.linalg.norm(exact[1])
+
+
 def test_shards_solve_the_ridge_of_all_rows():
     """Sums over two halves, handed in as a machine's others would."""
     Z, _, whole = features()
