@@ -111,11 +111,15 @@ def test_a_loss_of_ones_own_is_used():
 # -- Fourier features and ridges ---------------------------------------------------------------
 
 
+def as_it_is(Z):
+    return Z
+
+
 def features(n=60, components=30, gamma=0.5, seed=0):
     rng = np.random.default_rng(seed)
     Z = rng.normal(size=(n, 3)).astype(np.float32)
     projection = Projection.draw(3, components, gamma, rng)
-    return Z, projection(Z), Features(Z, projection)
+    return Z, projection(Z), Features(Z, as_it_is, projection)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 40.0])
@@ -197,9 +201,11 @@ def test_shards_solve_the_ridge_of_all_rows():
     rng = np.random.default_rng(1)
     g, h = rng.normal(size=60), rng.uniform(0.1, 2, 60)
     projection = whole._projection
-    other = Features(Z[30:], projection)
+    other = Features(Z[30:], as_it_is, projection)
     sums = iter([other.gram(h[30:]), other.transposed(g[30:])])
-    half = Ridge(Features(Z[:30], projection), 1.0, allreduce=lambda array: array + next(sums))
+    half = Ridge(
+        Features(Z[:30], as_it_is, projection), 1.0, allreduce=lambda array: array + next(sums)
+    )
     beta = half.solve(g[:30], h[:30], 60.0)
     assert beta == pytest.approx(Ridge(whole, 1.0).solve(g, h, 60.0), abs=1e-9)
 

@@ -80,9 +80,9 @@ def parameters(arm: str, draw: Draw) -> dict[str, Any]:
 class ShuffledMachine(Machine):
     """The control: ridge rounds that learn from the features of other rows."""
 
-    def encoded(self) -> NDArray[np.float32]:
-        """The encoded rows in another order."""
-        return np.random.default_rng(self._seed).permutation(super().encoded())
+    def ridge_rows(self) -> Array:
+        """The rows in another order."""
+        return np.random.default_rng(self._seed).permutation(super().ridge_rows())
 
 
 class ShuffledRegressor(SnapBoostRegressor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -239,27 +240,33 @@ class Features:
     """The features of many rows, kept where there is room for them.
 
     Args:
-        Z: float32 [n, width], encoded rows.
-        projection: What to apply to them.
+        X: float64 [n, d], the rows.
+        encode: Makes encoded rows, float32 [m, width], of some of them; block by block, since all
+            of them would only be written and read once.
+        projection: What to apply to these.
         map: What to spread blocks of rows with.
     """
 
-    def __init__(self, Z: Single, projection: Projection, map: Map = map) -> None:
+    def __init__(
+        self, X: Array, encode: Callable[[Any], Single], projection: Projection, map: Map = map
+    ) -> None:
         self.width = projection.W.shape[1]
-        self._Z, self._projection, self._map = Z, projection, map
+        self._X, self._encode, self._projection, self._map = X, encode, projection, map
         self._kept: Single | None = None
-        if 4 * len(Z) * self.width <= KEEP_BYTES:
+        if 4 * len(X) * self.width <= KEEP_BYTES:
             # in one piece, for which the system has large pages
-            kept = np.empty((len(Z), self.width), np.float32)
-            list(map(lambda rows: projection(Z[rows], kept[rows]), self._blocks()))
+            kept = np.empty((len(X), self.width), np.float32)
+            list(map(lambda rows: projection(encode(X[rows]), kept[rows]), self._blocks()))
             self._kept = kept
 
     def _blocks(self) -> list[slice]:
-        starts = range(0, len(self._Z), BLOCK_ROWS)
-        return [slice(start, min(start + BLOCK_ROWS, len(self._Z))) for start in starts]
+        starts = range(0, len(self._X), BLOCK_ROWS)
+        return [slice(start, min(start + BLOCK_ROWS, len(self._X))) for start in starts]
 
     def _phi(self, rows: slice) -> Single:
-        return self._projection(self._Z[rows]) if self._kept is None else self._kept[rows]
+        if self._kept is None:
+            return self._projection(self._encode(self._X[rows]))
+        return self._kept[rows]
 
     def gram(self, h: Array, *, single: bool = False) -> Array:
         """``[Φ, 1]ᵀ diag(h) [Φ, 1]``: float64 [c + 1, c + 1]; always added up in the same order.
