@@ -101,7 +101,7 @@ def exact(
 ) -> tuple[Indices, SampleInfo]:
     """Draws from eigenvalues [r], descending, and their ``columns`` among the vectors [n, m]."""
     check_rank(values, k, vectors.shape[0])
-    if seeds.size >= _MANY:
+    if seeds.size >= _MANY or not vectors.flags.forc:
         vectors = np.asfortranarray(vectors)
     indices = np.empty((seeds.size, k), np.int64)
     scaled = values / values[0]
