@@ -156,6 +156,62 @@ def search(task: Search) -> dict[str, Any]:
     }
 
 
+SHARES = (1.0, 0.95, 0.9, 0.8, 0.65)
+_ALIKE = {
+    "learning_rate": 0.2, "min_max_depth": 3, "max_max_depth": 3, "l2": 1.0, "gamma": 0.03,
+    "alpha": 0.3, "n_components": 400,
+}  # fmt: skip
+
+
+class Sweep(NamedTuple):
+    """A task for a worker: one table and its rounds, with more and more ridges among them."""
+
+    problem: Problem
+    split: Split
+    rounds: int
+    seed: int
+
+
+def sweep(task: Sweep) -> list[float]:
+    """The test losses for each of `SHARES` as ``p_tree``, with nothing else changed."""
+    X, y, parts = task.problem.X, task.problem.y, task.split
+    found = []
+    for share in SHARES:
+        model = estimator(
+            "mixed", task.problem.task, n_rounds=task.rounds, p_tree=share,
+            random_state=task.seed, **_ALIKE,
+        )  # fmt: skip
+        model.fit(X[parts.train], y[parts.train])
+        found.append(test_loss(model, X[parts.test], y[parts.test]))
+    return found
+
+
+def beside_trees(losses: list[list[float]]) -> list[dict[str, float]]:
+    """Rows of a report: means over tables for each of `SHARES`, and their ratio to trees alone."""
+    means = np.mean(losses, axis=0)
+    return [
+        {
+            "p_tree": share,
+            "test loss": round(float(mean), 4),
+            "ratio": round(mean / float(means[0]), 3),
+        }
+        for share, mean in zip(SHARES, means.tolist(), strict=True)
+    ]
+
+
+def angles(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of a report: rounds and angles of each arm's chosen models, means over its splits."""
+    rows = []
+    for arm, searched in results.items():
+        row: dict[str, Any] = {"arm": arm}
+        row["rounds"] = round(float(np.mean([r["rounds"] for r in searched])), 1)
+        for kind in ("tree", "ridge"):
+            found = [r[kind] for r in searched if r[kind] is not None]
+            row[f"cos² of {kind} rounds"] = round(float(np.mean(found)), 3) if found else None
+        rows.append(row)
+    return rows
+
+
 def predictions(model: Any, X: Array) -> Array:
     """Predicted targets [n], or probabilities [n, classes]."""
     return model.predict(X) if isinstance(model, SnapBoostRegressor) else model.predict_proba(X)
