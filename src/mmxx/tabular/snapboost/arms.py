@@ -158,13 +158,13 @@ def search(task: Search) -> dict[str, Any]:
 
 SHARES = (1.0, 0.95, 0.9, 0.8, 0.65)
 _ALIKE = {
-    "learning_rate": 0.2, "min_max_depth": 3, "max_max_depth": 3, "l2": 1.0, "gamma": 0.03,
-    "alpha": 0.3, "n_components": 400,
+    "learning_rate": 0.1, "min_max_depth": 3, "max_max_depth": 3, "l2": 1.0, "gamma": 0.03,
+    "alpha": 1.0, "n_components": 200,
 }  # fmt: skip
 
 
 class Sweep(NamedTuple):
-    """A task for a worker: one table and its rounds, with more and more ridges among them."""
+    """A task for a worker: one split of a table, with more and more ridges among the rounds."""
 
     problem: Problem
     split: Split
@@ -178,25 +178,28 @@ def sweep(task: Sweep) -> list[float]:
     found = []
     for share in SHARES:
         model = estimator(
-            "mixed", task.problem.task, n_rounds=task.rounds, p_tree=share,
-            random_state=task.seed, **_ALIKE,
+            "mixed", task.problem.task, n_rounds=task.rounds, p_tree=share, early_stopping=True,
+            n_rounds_no_change=20, random_state=task.seed, **_ALIKE,
         )  # fmt: skip
-        model.fit(X[parts.train], y[parts.train])
+        model.fit(
+            X[parts.train], y[parts.train], X_val=X[parts.validation], y_val=y[parts.validation]
+        )
         found.append(test_loss(model, X[parts.test], y[parts.test]))
     return found
 
 
-def beside_trees(losses: list[list[float]]) -> list[dict[str, float]]:
-    """Rows of a report: means over tables for each of `SHARES`, and their ratio to trees alone."""
-    means = np.mean(losses, axis=0)
-    return [
-        {
-            "p_tree": share,
-            "test loss": round(float(mean), 4),
-            "ratio": round(mean / float(means[0]), 3),
-        }
-        for share, mean in zip(SHARES, means.tolist(), strict=True)
-    ]
+def beside_trees(tasks: list[Sweep], losses: list[list[float]]) -> list[dict[str, Any]]:
+    """Rows of a report: for each table and share the mean loss, and its ratio to trees alone."""
+    rows = []
+    for name in dict.fromkeys(task.problem.name for task in tasks):
+        mine = [of for task, of in zip(tasks, losses, strict=True) if task.problem.name == name]
+        means = np.mean(mine, axis=0)
+        rows += [
+            {"table": name, "p_tree": share, "test loss": round(float(mean), 4),
+             "ratio": round(float(mean / means[0]), 3)}
+            for share, mean in zip(SHARES, means, strict=True)
+        ]  # fmt: skip
+    return rows
 
 
 def angles(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
