@@ -274,13 +274,15 @@ class Features:
         With ``single`` only the sums over blocks are float64, which takes half the time.
         """
         total = np.zeros((self.width + 1, self.width + 1))
-        dtype = np.float32 if single else np.float64
+        dtype, unit = np.float64, 1.0
+        if single:  # in units of the mean, of which float32 can hold the squares
+            dtype, unit = np.float32, float(h.mean()) or 1.0
         room = np.empty((min(BLOCK_ROWS, len(h)), self.width + 1), dtype)
         for rows in self._blocks():
             scaled = room[: rows.stop - rows.start]
-            _weigh(self._phi(rows), h[rows], scaled)
+            _weigh(self._phi(rows), h[rows] / unit, scaled)
             total += scaled.T @ scaled
-        return total
+        return total * unit
 
     def transposed(self, g: Array) -> Array:
         """``[Φ, 1]ᵀ g``: float64 [c + 1]."""
