@@ -170,6 +170,16 @@ def generation(rounds: int, peer: Path | None) -> None:
     print(
         f"  16 ragged prompts at once: {16 * NEW / many:,.1f} tokens/s, {16 * one / many:.1f} x one"
     )
+    linear = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    weights = [layer.weight.detach() for layer in (*linear, model.wte)]
+    rows = [torch.randn(16, weight.shape[1]) for weight in weights]
+
+    def products() -> None:
+        for row, weight in zip(rows, weights, strict=True):
+            torch.nn.functional.linear(row, weight)
+
+    floor = NEW * best({"products": products}, 10 * rounds)["products"]
+    print(f"  with nothing but the matrix products it would be {16 * one / floor:.1f} x one")
     for name, (_, seconds) in RECORDED.items():
         if math.isfinite(seconds):
             print(f"  {name:38}{NEW / seconds:12,.1f} tokens/s recorded, other machine")

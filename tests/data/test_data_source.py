@@ -139,7 +139,7 @@ def test_a_folder_is_no_file(tmp_path):
     folder.mkdir()
     with pytest.raises(DataError, match="a folder"):
         mmxx.data.read_text(folder)
-    with pytest.raises(DataError, match="a set of pictures"):
+    with pytest.raises(DataError, match=": a folder; accepted"):
         load(folder, ("text",))
 
 

@@ -77,6 +77,17 @@ def test_a_folder_with_a_run_points_to_resume(tmp_path: Path) -> None:
         folder.new(tmp_path, "toy")
 
 
+def test_a_run_that_failed_before_it_made_anything_leaves_its_folder_free(tmp_path: Path) -> None:
+    folder.write_json(tmp_path / "run.json", record() | {"status": "failed"})
+    (tmp_path / "log.txt").write_text("ValueError: no such column")
+    assert folder.new(tmp_path, "toy") == tmp_path
+    assert not any(tmp_path.iterdir())
+    folder.write_json(tmp_path / "run.json", record() | {"status": "failed"})
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(BadInputError, match="already holds a run of toy"):
+        folder.new(tmp_path, "toy")
+
+
 @pytest.mark.parametrize("path", ["file/run", "n" * 300, "n" * 300 + "/run"])
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").touch()

@@ -1227,6 +1227,8 @@ def test_only_the_first_process_writes_and_all_get_its_results(tmp_path: Path) -
         assert run.part([0, 1, 2, 3]) == [1, 3]  # type: ignore[arg-type]
         assert run.mean(np.float64(3)) == 1.5  # type: ignore[arg-type]
         assert run.once("arm", calls.append, 1) == "from the first"
+        assert run.together
+        assert run.each("arms", str, [3, 4]) == ["3", "4"]
         for _ in run.loop("fit", 2, state={}):
             pass
         run.log(0, x=1.0)
@@ -1251,7 +1253,7 @@ def test_only_the_first_process_writes_and_all_get_its_results(tmp_path: Path) -
     execute(run, experiment)
     assert calls == []
     assert others.closed
-    assert others.waited == 2
+    assert others.waited == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["first"]
 
 
@@ -1260,6 +1262,8 @@ def test_one_process_has_the_whole_batch_and_the_bare_module(tmp_path: Path) -> 
     assert run.distribute("net", "opt") == ("net", "opt")  # type: ignore[arg-type]
     assert run.part([1, 2]) == [1, 2]  # type: ignore[arg-type]
     assert run.mean(np.float64(3)) == 3.0  # type: ignore[arg-type]
+    assert not run.together
+    assert run.each("arms", str, [3, 4]) == ["3", "4"]
     run.close()
 
 

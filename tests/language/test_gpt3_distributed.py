@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmxx.language.gpt3 import GPT, GPTConfig, train
-from mmxx.language.gpt3.training import Schedule, Training, shard, whole_state
+from mmxx.language.gpt3 import (
+    GPT,
+    GPTConfig,
+    Schedule,
+    Training,
+    WholeState,
+    shard,
+    train,
+    validation_loss,
+    whole_state,
+)
 
 PLAN = {"tokens": 8 * 8 * 12, "batch_tokens": 8 * 8, "lr": 0.02, "warmup_tokens": 200}
 HALF = 6
@@ -43,6 +52,29 @@ def plain_descent(net, part):
         training.step(step)
 
 
+def in_two_halves(part, rank, folder):
+    """A sharded training that ends half way; a new model and a new optimizer go on from it."""
+    plan = Schedule(**PLAN, n_ctx=8, rows_multiple=4)
+    net = model()
+    for steps in (range(HALF), range(HALF, plan.steps)):
+        net = model()
+        shard(net)
+        training = Training(net, Text(), plan, part=part, micro_batch=2)
+        whole = WholeState(net, training)
+        assert whole.state_dict()["optimizer"] is None  # as a run saves before its first step
+        if steps.start:
+            whole.load_state_dict(torch.load(folder / "whole.pt", weights_only=True))
+        for step in steps:
+            training.step(step)
+        validation_loss(net, Text(), 2)  # gathers weights
+        state = whole.state_dict()
+        if rank == 0:
+            torch.save(state, folder / "whole.pt")
+        torch.distributed.barrier()
+    assert net.blocks[0].mlp.fc.weight.to_local().shape[0] == 32
+    return whole_state(net)
+
+
 def on_one_rank(rank, world, folder):
     """What each of the two processes does; the first writes what it ends with."""
     import torch.distributed as dist
@@ -59,11 +91,7 @@ def on_one_rank(rank, world, folder):
             weights = {k: v.clone() for k, v in wrapped.module.state_dict().items()}
             torch.save({"model": weights, "state": state}, folder / "half.pt")
     found = {"ddp": wrapped.module.state_dict()}
-    split = model()
-    shard(split)
-    assert split.blocks[0].mlp.fc.weight.to_local().shape[0] == 32
-    list(train(split, Text(), part=part, micro_batch=2, rows_multiple=4, **PLAN))
-    found["fsdp"] = whole_state(split)
+    found["fsdp"] = in_two_halves(part, rank, folder)
     single = model().float()
     plain_descent(torch.nn.parallel.DistributedDataParallel(single), part)
     found["sgd"] = single.state_dict()

@@ -24,7 +24,8 @@ from mmxx.language.gpt3 import (
     evaluate,
     loglikelihoods,
 )
-from mmxx.language.gpt3.evaluation import exact_match, f1, split
+from mmxx.language.gpt3.evaluation import exact_match, f1
+from mmxx.language.gpt3.likelihood import split
 from mmxx.language.gpt3.tasks import WORD_RULES, joined
 
 

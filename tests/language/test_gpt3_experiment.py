@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +98,49 @@ def test_what_was_trained_is_weights_for_another_run(trained, texts, tmp_path):
     assert len(table(tmp_path / "rules", "tasks")) == 21
 
 
+def command(*words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "mmxx", *map(str, words)], start_new_session=True,
+        stdout=subprocess.DEVNULL, env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("--shard",)], ids=["ddp", "fsdp"])
+def test_two_devices_end_alike_when_killed_and_resumed(texts, tmp_path, flags):
+    pytest.importorskip("lightning_fabric")
+    run = ("run", "gpt3", "--data", texts / "texts", "--widths", 16, "--steps", 300, "--batch", 4,
+           "--n-ctx", 32, "--vocabulary", 300, "--devices", 2, *flags)  # fmt: skip
+    assert command(*run, "--out", tmp_path / "whole").wait(120) == 0
+    killed = command(*run, "--out", tmp_path / "killed")
+    saved = tmp_path / "killed" / "checkpoints" / "train"
+    while not list(saved.glob("step-*60*")):
+        assert killed.poll() is None
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert command("resume", tmp_path / "killed").wait(120) == 0
+    record = json.loads((tmp_path / "killed" / "run.json").read_text())
+    assert record["sessions"][-1]["resumed"]["train"] >= 60
+    one, two = (
+        (tmp_path / name / "artifacts" / "model.safetensors").read_bytes()
+        for name in ("whole", "killed")
+    )
+    assert one == two
+
+
+@pytest.mark.slow
+def test_processes_answer_as_this_one_does(trained, texts, tmp_path):
+    config = replace(
+        experiment.TINY, weights=trained[0] / "artifacts", tasks=(texts / "numbers.jsonl",),
+        shots=(0, 2),
+    )  # fmt: skip
+    run = create(tmp_path / "run", CARD, config, Options(backend="process"), "quick")
+    execute(run, experiment.run)
+    for name in ("tables/tasks.csv", "artifacts/prompts.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (trained[0] / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -102,6 +151,8 @@ def test_what_was_trained_is_weights_for_another_run(trained, texts, tmp_path):
         ({"text_widths": (8, 16)}, r"text_widths must be four or more for a fit, got \(8, 16\)"),
         ({"pairs": 3}, "pairs must be 4 or more, got 3"),
         ({"vocabulary": 200}, "vocabulary must be 257 or more, got 200"),
+        ({"shard": True}, "shard is for a text that is learnt: give --data"),
+        ({"shard": True, "data": Path(), "precision": "fp16"}, "shard takes precision fp32"),
     ],
 )
 def test_a_bad_configuration_is_refused(change, message):
@@ -120,6 +171,7 @@ def test_what_the_user_hands_in_is_read_before_anything_is_trained(texts, tmp_pa
         [
             ({"shots": (0, 12)}, r"shots must be below 12"),
             ({"weights": texts / "texts"}, r"has no config\.json"),
+            ({"shard": True}, "shard needs several processes: give --devices N"),
             ({"tasks": (texts / "numbers.jsonl",) * 2}, "different file names"),
             ({"tasks": (texts / "absent.jsonl",)}, r"absent\.jsonl"),
         ]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmxx.language.gpt3 import ByteBPE, Mixture, PackedDataset, read_documents
+from mmxx.language.gpt3 import ByteBPE, Mixture, PackedDataset, packing, read_documents
 
 
 class Letters:
@@ -70,6 +70,22 @@ def test_a_row_is_a_function_of_its_number(packed):
     assert torch.equal(torch.cat([rows.rows(n, 1) for n in (25, 26, 27)]), far)
     assert not torch.equal(packed.sequences(7, seed=2).rows(25, 3), far)
     assert torch.equal(rows.at([27, 25]), far[[2, 0]])
+
+
+def test_shards_are_packed_as_the_whole_is(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "_SHARD", 12)
+    calls = []
+
+    def backwards(fn, items):
+        calls.extend(list(items))
+        return [fn(item) for item in reversed(calls)][::-1]
+
+    shards = PackedDataset.of(DOCS, Letters(), tmp_path / "shards", val=0.25, map=backwards)
+    assert [len("".join(texts)) for _, _, texts in calls] == [14, 32, 15, 14, 12, 6]
+    assert shards.sha256 == packed.sha256
+    for name in ("tokens.bin", "documents.npy", "packed.json"):
+        same = [(tmp_path / folder / name).read_bytes() for folder in ("packed", "shards")]
+        assert same[0] == same[1]
 
 
 def test_large_vocabularies_take_four_bytes(tmp_path):

@@ -236,11 +236,31 @@ def test_data_of_another_kind_are_refused(tmp_path, folder):
     assert len(own.read(tmp_path / "e.jsonl", None, "dataset", "dev", mediation)) == 1
 
 
+@pytest.mark.parametrize("kind", ["heads", "neurons"])
+def test_parts_of_examples_and_layers_belong_together(folder, monkeypatch, kind):
+    monkeypatch.setattr(own, "_LAYERS", 1)
+    monkeypatch.setattr(own, "_EXAMPLES", 2)
+    load = partial(own.load, str(folder))
+    examples = own.read(None, None, "dataset", "dev", load())[:3]
+    tasks = own.tasks(load, examples, kind, 2 + (kind == "neurons"))
+    assert len(tasks) == (4 if kind == "heads" else 6)
+    found = own.gathered([own.measure(task) for task in tasks], 2 + (kind == "neurons"))
+    whole = getattr(load(), kind)(examples)
+    assert (found.kind, found.labels, found.meta) == (whole.kind, whole.labels, whole.meta)
+    pairs = [(found, whole)]
+    if kind == "heads":
+        pairs += [(found.layer, whole.layer), (found.model, whole.model)]
+        assert found.layer.labels == whole.layer.labels
+    for ours, theirs in pairs:
+        assert np.allclose(ours.log_nie, theirs.log_nie, atol=1e-5)
+        assert np.allclose(ours.log_nde, theirs.log_nde, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_same_bits(folder):
     load = partial(own.load, str(folder))
     examples = own.read(None, None, "dataset", "dev", load())[:20]
-    tasks = own.tasks(load, examples, "heads")
+    tasks = own.tasks(load, examples, "heads", 2)
     one, two = (
         [found.tobytes() for found in map_items(own.measure, tasks, backend=name, workers=2)]
         for name in ("serial", "process")

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mmxx.planning.muzero import (
     Catch,
     GridWorld,
+    InARow,
     MuZero,
     OneAtATime,
     PlayItem,
@@ -25,6 +27,7 @@ from mmxx.planning.muzero import (
 from mmxx.planning.muzero import play as terminal
 from mmxx.planning.muzero.learner import Learner, work
 from mmxx.planning.muzero.matches import planner_player, random_player
+from mmxx.planning.muzero.self_play import learned_model
 from mmxx.planning.muzero.settings import recipe
 
 SMALL: Any = {"num_simulations": 4, "games": 16, "games_per_task": 8, "batch_size": 32,
@@ -148,6 +151,36 @@ def test_values_beyond_the_bins_are_told_once() -> None:
     assert len(told) == 1
 
 
+class Connect6(InARow):
+    """Two stones a turn, but for the first player's first."""
+
+    def step(self, state: Any, action: Any) -> Any:
+        new, reward, done = super().step(state, action)
+        even = (new[:, :-2] != 0).sum(1) % 2 == 0
+        new[even, -2] = state[even, -2]
+        return new, reward, done
+
+
+def test_who_moves_on_is_learned() -> None:
+    game = Connect6(3, 3, 3)
+    with pytest.raises(ValueError, match=r"move 2: player 1 moves twice .* turns='learned'"):
+        MuZero(game, random_state=0, total_games=48, **SMALL).fit()
+    settings: Any = {**SMALL, "steps_per_game": 5.0, "num_unroll_steps": 3, "turns": "learned"}
+    planner = MuZero(game, random_state=0, total_games=64, **settings).fit().planner()
+    rng, model = np.random.default_rng(0), learned_model(planner.net, -1.0)
+    state = game.init(rng, 200)
+    with torch.inference_mode():
+        hidden = planner.root(game.observe(state)).embedding
+        for _ in range(4):
+            legal, before = game.legal(state), game.to_play(state)
+            action = (rng.random(legal.shape) * legal).argmax(1)
+            state, _, _ = game.step(state, action)
+            output, hidden = model(torch.from_numpy(action), hidden)
+            again = output.discount.numpy()
+            assert set(np.abs(again)) == {1}
+            assert ((again > 0) == (game.to_play(state) == before)).mean() > 0.95
+
+
 def test_a_stuck_game_is_named() -> None:
     class Stuck(Catch):
         def legal(self, state: Any) -> np.ndarray:
@@ -239,5 +272,8 @@ def test_a_person_can_play_in_the_terminal(agent: MuZero, tmp_path: Path) -> Non
         assert code == 0
         assert said[-1] in ("You win.", "It wins.", "A draw.")
         assert any(line.startswith("Legal are ") for line in said)
+        assert said[1] == "\n1 2 3\n4 5 6\n7 8 9"
     assert terminal.main([str(tmp_path / "run")], lambda _: "q", said.append) == 0
     assert terminal.main([str(tmp_path)], lambda _: "q", said.append) == 2
+    MuZero("catch", random_state=0, **SMALL).save(place / "agent.safetensors")
+    assert terminal.main([str(tmp_path / "run")], lambda _: "q", said.append) == 2

@@ -17,8 +17,8 @@ from mmxx.lab.testing import assert_same, outcome
 from mmxx.planning.muzero import MuZero, arms, experiment
 from mmxx.planning.muzero.card import CARD
 from mmxx.planning.muzero.experiment import TINY, Config
-from mmxx.planning.muzero.games import InARow
-from mmxx.planning.muzero.judges import connect_four_values
+from mmxx.planning.muzero.games import InARow, gomoku
+from mmxx.planning.muzero.judges import connect_four_values, urgent_moves
 
 SHORT = replace(TINY, parts=("short",))
 
@@ -49,20 +49,23 @@ def test_parts_that_were_left_out_say_so(tmp_path: Path) -> None:
     assert "'long' was not asked for" in found["beats-model-free"]["note"]
     assert found["cartpole"]["measured"] > 0
     assert {row["player"] for row in rows(tmp_path / "run", "cartpole")} == {
-        "cartpole 0", "cartpole 2", "cartpole permuted",
-    }  # fmt: skip
+        f"cartpole{mark} {player}"
+        for mark in ("", "@37", "@74", "@111")
+        for player in ("0", "2", "permuted")
+    }
 
 
 @pytest.mark.parametrize("env", ["catch", "connect4", "FrozenLake-v1"])
 def test_another_environment_is_learned_and_can_be_loaded(tmp_path: Path, env: str) -> None:
     config = replace(TINY, env=env, moves=60, search="gumbel", reanalyze=0.5)
     found = measure(tmp_path / "run", config)
-    assert {line["note"] for line in found.values()} == {
-        f"{env} was learned instead of tic-tac-toe"
-    }
+    against = "result against a random player" if env == "connect4" else "mean return"
+    for line in found.values():
+        assert line["note"].startswith(f"{env} was learned instead of tic-tac-toe: {against} ")
     assert [row["simulations"] for row in rows(tmp_path / "run", "tests")] == ["0", "2"]
     agent = MuZero.load(tmp_path / "run" / "artifacts" / "agent.safetensors")
     assert agent.settings.search == "gumbel"
+    assert ("good moves" in rows(tmp_path / "run", "tests")[0]) == (env == "connect4")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,8 @@ def test_muzero_holds_where_its_controls_do_not(tmp_path: Path) -> None:
         ({"few": (0,)}, "few must be numbers from 1"),
         ({"parts": ()}, "parts must name one or more"),
         ({"parts": ("long", "long")}, "parts must name one or more, each once"),
-        ({"reanalyze": 2.0}, "reanalyze must be from 0 to 1"),
+        ({"reanalyze": 2.0, "env": "catch"}, "reanalyze must be from 0 to 1"),
+        ({"network": "resnet"}, "network goes with another env than tictactoe, got 'resnet'"),
         ({"control_games": 9000}, "control_games must not exceed games, 8000, got 9000"),
     ],
 )
@@ -113,11 +117,15 @@ def test_bad_settings_are_refused(changes: dict[str, Any], match: str) -> None:
 def test_positions_to_judge_run_on_and_have_a_move_to_find() -> None:
     game = InARow(4, 4, 4, gravity=True)
     item = arms.PositionsItem(game, (0, 8, 0), 5, 7)
-    states, values = arms.solve_positions(item)
+    states, good = arms.judged_positions(item)
     assert states.shape == (5, 18)
     assert (np.abs(states[:, :16]).sum(1) == 7).all()
-    assert (values == connect_four_values(states, 4, 4)).all()
-    legal = np.where(values > -2, values, values.max(1, keepdims=True))
-    assert (legal.min(1) < values.max(1)).all()
-    again = arms.solve_positions(item)
-    assert all(np.array_equal(*pair) for pair in zip(again, (states, values), strict=True))
+    values = connect_four_values(states, 4, 4)
+    assert (good == (values == values.max(1, keepdims=True))).all()
+    assert (good.sum(1) < game.legal(states).sum(1)).all()
+    again = arms.judged_positions(item)
+    assert all(np.array_equal(*pair) for pair in zip(again, (states, good), strict=True))
+    five = arms.PositionsItem(gomoku(6), (0, 8, 0), 3, 24)
+    states, good = arms.judged_positions(five)
+    assert all((good[b] == urgent_moves(five.game, states[b])).all() for b in range(3))
+    assert good.any(1).all()

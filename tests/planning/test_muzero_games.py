@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -20,12 +22,14 @@ from mmxx.planning.muzero import (
     connect_four,
     connect_four_values,
     from_gymnasium,
+    from_open_spiel,
     gomoku,
     make_game,
     tic_tac_toe,
 )
 from mmxx.planning.muzero.games import CUT, ENDED, check_game
 from mmxx.planning.muzero.judges import judge, solved_tic_tac_toe, urgent_moves
+from mmxx.planning.muzero.showing import draw
 
 
 def play(game: Game, actions: list[int]) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -212,6 +216,9 @@ def test_gymnasium_environments_are_games() -> None:
         state, _, ends = pole.step(state[ends == 0], np.zeros((ends == 0).sum(), int))
     assert (ends == ENDED).all()
     assert np.array_equal(pole.observe(pole.init(np.random.default_rng(0), 2)), first)
+    sure = from_gymnasium(gymnasium.make("FrozenLake-v1", is_slippery=False))
+    state, _, _ = sure.step(sure.init(np.random.default_rng(0), 1), np.array([1]))
+    assert sure.observe(state)[0].argmax() == 4  # down, and nowhere else
 
 
 class Taxi(gymnasium.Env[Any, Any]):
@@ -259,6 +266,7 @@ def test_masks_limits_and_starts_are_those_of_the_environment() -> None:
         (Continuous, "actions must be Discrete, got Box"),
         (Texts, "observations must be Box, Discrete or MultiBinary, got Text"),
         (Seedless, "cannot be reset with a seed"),
+        (Taxi(), "was not made by gymnasium.make: hand in a function"),
         ("NoSuchGame-v9", "gymnasium makes no environment 'NoSuchGame-v9'"),
     ],
 )
@@ -306,6 +314,79 @@ def test_objects_of_ones_own_are_games() -> None:
         wrong.observe(wrong.init(np.random.default_rng(0), 1))
 
 
+class Taking:
+    """What OpenSpiel shows of a game: here one of two heaps of one, and who takes the last wins."""
+
+    def __init__(self, **kind: str) -> None:
+        usual = {"dynamics": "SEQUENTIAL", "chance_mode": "DETERMINISTIC"}
+        usual |= {"information": "PERFECT_INFORMATION", "utility": "ZERO_SUM"}
+        self.kind = {**usual, **kind}
+        self.taken: list[int] = []
+
+    def get_type(self) -> Any:
+        parts = {name: SimpleNamespace(name=value) for name, value in self.kind.items()}
+        return SimpleNamespace(provides_observation_tensor=True, **parts)
+
+    def num_players(self) -> int:
+        return 2
+
+    def num_distinct_actions(self) -> int:
+        return 2
+
+    def observation_tensor_shape(self) -> list[int]:
+        return [1, 2]
+
+    def new_initial_state(self) -> Taking:
+        return Taking()
+
+    def current_player(self) -> int:
+        return -4 if self.is_terminal() else len(self.taken)
+
+    def legal_actions(self) -> list[int]:
+        return [heap for heap in range(2) if heap not in self.taken]
+
+    def apply_action(self, action: int) -> None:
+        self.taken.append(action)
+
+    def is_terminal(self) -> bool:
+        return len(self.taken) == 2
+
+    def rewards(self) -> list[float]:
+        return [-1.0, 1.0] if self.is_terminal() else [0.0, 0.0]
+
+    def observation_tensor(self, player: int) -> list[float]:
+        return [float(heap in self.taken) for heap in range(2)]
+
+    def __str__(self) -> str:
+        return f"taken {self.taken}" if self.taken else "taking()"
+
+
+def test_games_of_open_spiel_are_games(monkeypatch: pytest.MonkeyPatch) -> None:
+    standing_in = SimpleNamespace(
+        registered_names=lambda: ["taking"],
+        load_game=lambda name: Taking(),
+        SpielError=RuntimeError,
+    )
+    monkeypatch.setitem(sys.modules, "pyspiel", standing_in)
+    game = make_game("open_spiel:taking")
+    assert (game.num_actions, game.num_players, game.observation_shape) == (2, 2, (1, 2))
+    state = game.init(np.random.default_rng(0), 1)
+    state, reward, done = game.step(state, np.array([1]))
+    assert (reward[0], done[0], game.to_play(state)[0]) == (0, 0, 1)
+    assert game.legal(state).tolist() == [[True, False]]
+    assert game.observe(state).tolist() == [[[0, 1]]]
+    assert draw(game, state) == "taken [1]"
+    state, reward, done = game.step(state, np.array([0]))
+    assert (reward[0], done[0]) == (1, 1)  # the mover's
+    with pytest.raises(ValueError, match="has no game 'talking'; it has taking"):
+        from_open_spiel("talking")
+    with pytest.raises(ValueError, match="chance_mode must be DETERMINISTIC, got SAMPLED"):
+        from_open_spiel(Taking(chance_mode="SAMPLED"))
+    monkeypatch.setitem(sys.modules, "pyspiel", None)
+    with pytest.raises(ValueError, match="pip install open_spiel"):
+        from_open_spiel("taking")
+
+
 def test_games_are_found_by_name() -> None:
     assert make_game("connect4").num_actions == 7
     assert make_game(f"{tic_tac_toe.__module__}:Catch").num_actions == 3
@@ -333,8 +414,10 @@ def test_frames_and_actions_are_stacked() -> None:
 
 
 def test_what_is_no_game_for_one_or_two_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"lacks .*observe"):
+    with pytest.raises(ValueError, match=r"lacks .*observe, to_play of the Game protocol$"):
         check_game(object())
+    with pytest.raises(ValueError, match=r"lacks num_actions.* hand in OneAtATime"):
+        check_game(Pile())
     with pytest.raises(ValueError, match="two-player zero-sum or single-player"):
         check_game(OneAtATime(Pile, num_actions=2, num_players=3, observation_shape=(8,)))
     with pytest.raises(ValueError, match="rows, columns and length must be 1 or more"):

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from mmxx.planning.muzero import (
     DiscreteSupport,
@@ -16,11 +23,17 @@ from mmxx.planning.muzero import (
     scale_hidden,
     tic_tac_toe,
 )
-from mmxx.planning.muzero.learner import Learner
+from mmxx.planning.muzero.learner import Learner, work
 from mmxx.planning.muzero.networks import action_planes
 from mmxx.planning.muzero.self_play import PlayItem, play_episodes, weights_of
 from mmxx.planning.muzero.settings import Settings, build_network, recipe
-from mmxx.planning.muzero.training import learning_rate, make_optimizer, muzero_loss
+from mmxx.planning.muzero.training import (
+    TrainItem,
+    learning_rate,
+    make_optimizer,
+    muzero_loss,
+    train,
+)
 
 
 def test_the_transform_has_its_inverse() -> None:
@@ -129,8 +142,6 @@ def test_actions_are_planes() -> None:
 
 def learned(settings: Settings) -> tuple[Learner, float, float]:
     learner = Learner(tic_tac_toe(), settings, 0)
-    from mmxx.planning.muzero.learner import work
-
     losses = []
     while not learner.finished:
         learner.absorb([work(item) for item in learner.tasks()])
@@ -143,7 +154,7 @@ def learned(settings: Settings) -> tuple[Learner, float, float]:
     [
         {"network": "mlp", "search": "gumbel", "priority_alpha": 1.0, "reanalyze_fraction": 0.5},
         {"network": "resnet", "blocks": 1, "channels": 4, "td_steps": 2, "reanalyze_fraction": 0.8,
-         "target_update": 2},
+         "target_update": 2, "turns": "learned"},
         {"network": "mlp", "model": "none", "num_unroll_steps": 1},
         {"network": "mlp", "support_size": None, "decoupled": True},
     ],
@@ -196,6 +207,76 @@ def test_the_loss_adds_up() -> None:
     assert abs(found.total.item() - expected / 6) < 1e-4
 
 
+def halves() -> TrainItem:
+    """Steps to take, in even batches."""
+    settings = recipe(
+        "paper", network="mlp", num_simulations=2, games=16, total_games=16, steps_per_game=0.5,
+        batch_size=32, learning_rate=0.02, priority_alpha=1.0,
+    )  # fmt: skip
+    learner = Learner(tic_tac_toe(), settings, 0)
+    learner.absorb([work(item) for item in learner.tasks()])
+    (item,) = learner.tasks()
+    assert isinstance(item, TrainItem)
+    return item
+
+
+def test_a_team_of_one_trains_as_nobody_does() -> None:
+    class Alone:
+        def distribute(self, net: Any, optimizer: Any) -> tuple[Any, Any]:
+            return net, optimizer
+
+        def part(self, batch: Any) -> Any:
+            return batch
+
+        def mean(self, loss: torch.Tensor) -> float:
+            return loss.item()
+
+    item = halves()
+    one, other = train(item), train(item, team=Alone())
+    assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
+    np.testing.assert_allclose(one.losses, other.losses, rtol=1e-6)
+    np.testing.assert_allclose(one.priorities, other.priorities, atol=1e-6)
+
+
+TOGETHER = """
+import sys
+from dataclasses import replace
+
+import torch
+from mmxx_toy.card import CARD
+from safetensors.numpy import save_file
+
+from mmxx.lab.devices import Team
+from mmxx.planning.muzero.training import train
+
+sys.path.insert(0, sys.argv[2])
+from test_muzero_networks import halves
+
+torch.set_num_threads(1)
+team = Team(replace(CARD, scale=frozenset({"ddp"})), 2, "cpu")
+team.distribute = team.set_up
+found = train(halves(), team=team)
+if team.rank == 0:
+    save_file({**found.weights, "priorities": found.priorities}, sys.argv[1])
+team.wait()
+team.close()
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_take_the_steps_of_one(tmp_path: Path) -> None:
+    pytest.importorskip("lightning_fabric")
+    (tmp_path / "train.py").write_text(TOGETHER)
+    command = [sys.executable, str(tmp_path / "train.py"), str(tmp_path / "out"),
+               str(Path(__file__).parent)]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone, together = train(halves()), load_file(tmp_path / "out")
+    for name, value in {**alone.weights, "priorities": alone.priorities}.items():
+        np.testing.assert_allclose(together[name], value, atol=1e-6)
+
+
 def test_rates_fall_as_they_say() -> None:
     paper = recipe("paper", learning_rate=0.1, decay_steps=100)
     assert learning_rate(paper, 100) == pytest.approx(0.01)
@@ -217,6 +298,8 @@ def test_rates_fall_as_they_say() -> None:
         ({"network": "cnn"}, "network must be one of mlp, resnet, atari"),
         ({"reanalyze_fraction": 2.0}, "reanalyze_fraction must be from 0 to 1"),
         ({"batch_size": 0}, "batch_size must be 1 or more"),
+        ({"turns": "random"}, "turns must be one of alternate, learned"),
+        ({"turns": "learned", "network": "atari"}, "turns: the network 'atari' is for one player"),
     ],
 )
 def test_bad_settings_are_refused(changes: dict[str, object], match: str) -> None:

@@ -103,6 +103,56 @@ def test_single_precision_is_near_the_reference() -> None:
         assert_same_tree(found.tree, b, expected, exact=False)
 
 
+@pytest.mark.parametrize(("policy", "options"), [
+    (muzero_policy, {"dirichlet_fraction": 0.0}),
+    (gumbel_muzero_policy, {"gumbel_scale": 0.0}),
+])  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize(("actions", "discount"), [(9, -1.0), (5, 0.997)])
+def test_visits_are_those_of_mctx(
+    policy: Any, options: dict[str, float], actions: int, discount: float
+) -> None:
+    mctx: Any = pytest.importorskip("mctx")
+    jax: Any = pytest.importorskip("jax")
+    tensor = jax.numpy.asarray
+    rows, simulations = 16, 50
+    model, root = random_model(actions, discount, True, dtype=np.float32)
+    invalid = np.zeros((rows, actions), bool)
+    invalid[::2, 1] = True
+    own: Any = {"q_norm": "siblings"} if policy is muzero_policy else {}
+    found = policy(
+        root(rows), model, num_simulations=simulations, invalid_actions=invalid, generator=0,
+        **options, **own,
+    )  # fmt: skip
+
+    # the model's answers for every state and action, as tables that jax can look up
+    state, action = (grid.ravel() for grid in np.indices((STATES, actions)))
+    output, after = model(action, state)
+    tables = [tensor(part) for part in (*vars(output).values(), after)]
+
+    def recurrent_fn(params: Any, key: Any, action: Any, state: Any) -> Any:
+        reward, discounts, value, logits, new = (
+            table[state * actions + action] for table in tables
+        )
+        return mctx.RecurrentFnOutput(
+            reward=reward, discount=discounts, prior_logits=logits, value=value
+        ), new
+
+    start: RootOutput = root(rows)
+    expected = getattr(mctx, policy.__name__)(
+        (), jax.random.PRNGKey(0),
+        mctx.RootFnOutput(
+            prior_logits=tensor(start.prior_logits), value=tensor(start.value),
+            embedding=tensor(start.embedding),
+        ),
+        recurrent_fn, simulations, invalid_actions=tensor(invalid), **options,
+    )  # fmt: skip
+    summary = expected.search_tree.summary()
+    assert np.array_equal(found.tree.children_visits[:, 0], summary.visit_counts)
+    np.testing.assert_allclose(found.tree.node_values[:, 0], summary.value, rtol=1e-5)
+    np.testing.assert_allclose(found.action_weights, expected.action_weights, atol=1e-4)
+
+
 def test_a_depth_limit_evaluates_the_same_node_again() -> None:
     recurrent_fn, root = random_model(3, 0.9, True)
     options: Any = {"num_simulations": 40, "max_depth": 2}
@@ -310,7 +360,9 @@ def test_a_model_that_gives_no_numbers_is_named(policy: Any) -> None:
 
         return model
 
-    for field, value in (("value", np.nan), ("reward", np.inf), ("prior_logits", -np.inf)):
+    for field, value in (
+        ("value", np.nan), ("reward", np.inf), ("prior_logits", -np.inf), ("discount", 1.5)
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=r"simulation 3, row 1.*" + field):
             policy(root(2), broken(field, value), num_simulations=5)
     bad = RootOutput(np.full((2, 4), np.nan), np.zeros(2), np.zeros(2, int))

@@ -68,6 +68,9 @@ def test_an_example_by_hand() -> None:
     assert first.inside.tolist() == [[True, True, True, False]]
     assert first.known.all()
     assert first.action.tolist() == [[0, 1, 0]]
+    assert first.again[0, :2].tolist() == [False, False]
+    twice = make_targets(episode([0, 0, 1], [0, 0, 0], [0, 0, 1]), 0, 3, None, 1.0, generator=0)
+    assert twice.again[0, :2].tolist() == [True, False]
     assert first.policy[0, 3].tolist() == [0, 0]
     last = make_targets(game, 2, 3, 1, 1.0, generator=0)
     assert last.value.tolist() == [[1, 0, 0, 0]]

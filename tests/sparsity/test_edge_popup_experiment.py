@@ -79,6 +79,8 @@ def test_the_convolutional_network_trains_both_ways():
         result = arms.train(task(arm=arm, **changes))
         assert result["score"] > 80, arm
         assert result["curve"][-1] < result["curve"][0]
+    net = arms.conv_net(3, 4, 9, width=2, classes=5)
+    assert net(torch.zeros(2, 3, 4, 9)).shape == (2, 5)
 
 
 def measured(folder, config):
@@ -102,6 +104,7 @@ def test_pictures_of_ones_own(tmp_path):
     assert {line["verdict"] for line in lines.values()} == {"not measured"}
     assert "mine" in json.dumps(record["data"])
     assert (tmp_path / "run" / "artifacts" / "hidden.ticket").is_file()
+    assert "Per cent right on your pictures" in json.dumps(record)
     for file in (tmp_path / "mine" / "dogs").iterdir():
         file.unlink()
     with pytest.raises(ValueError, match="10 pictures or more with labels of 2 classes"):

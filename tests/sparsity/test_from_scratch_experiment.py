@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
+import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from mmxx.lab.folder import Options
 from mmxx.lab.run import create, execute
 from mmxx.sparsity.from_scratch import ChannelGraph, arms, experiment
 from mmxx.sparsity.from_scratch.card import CARD
+from mmxx.sparsity.from_scratch.networks import conv_net
 
 REAL = os.environ.get("MMXX_DATA")
 ALONE = replace(experiment.TINY, task="digits", ratios=(0.5, 0.9), random_control=False)
@@ -60,6 +64,73 @@ def test_batches_go_through_everything_in_another_order_each_time():
     assert [len(part) for part in first] == [16, 16]  # a batch of one is left out
     assert torch.cat(first).tolist() != torch.cat(second).tolist()
     assert len(set(torch.cat(first).tolist())) == 32
+
+
+class Member:
+    """One of two threads that train together: a step takes the mean of both gradients."""
+
+    def __init__(self, rank, shared):
+        self.rank, self.shared = rank, shared
+
+    def distribute(self, net, optimizer):
+        self.shared["nets"][self.rank], self.optimizer = net, optimizer
+        return net, self
+
+    def part(self, batch):
+        return batch.chunk(2)[self.rank]
+
+    def step(self):
+        self.shared["barrier"].wait()
+        pairs = zip(*(net.parameters() for net in self.shared["nets"]), strict=True)
+        means = [(one.grad + other.grad) / 2 for one, other in pairs]
+        self.shared["barrier"].wait()
+        for weights, mean in zip(self.shared["nets"][self.rank].parameters(), means, strict=True):
+            weights.grad = mean
+        self.optimizer.step()
+
+    def mean(self, loss):
+        self.shared["losses"][self.rank] = loss.item()
+        self.shared["barrier"].wait()
+        return sum(self.shared["losses"]) / 2
+
+
+def test_two_train_together_by_the_mean_of_their_gradients():
+    pair = easy(100)  # the four that fill no batch are left out
+    new = partial(conv_net, 1, (4, 4), 2)
+    with arms.seeded(0):
+        alone = new()
+    nets = [copy.deepcopy(alone) for _ in range(2)]
+    shared = {"nets": [None, None], "losses": [0, 0], "barrier": threading.Barrier(2, timeout=60)}
+    curves = [None, None]
+
+    def work(rank):
+        curves[rank] = arms.fit(nets[rank], item(train=pair, team=Member(rank, shared)), 4)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    pictures, labels = (torch.from_numpy(part) for part in pair)
+    generator = torch.Generator().manual_seed(3)
+    optimizer = torch.optim.SGD(alone.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+    curve = []
+    for rate in (0.1, 0.1, 0.01, 0.001):
+        optimizer.param_groups[0]["lr"] = rate
+        order, losses = torch.randperm(100, generator=generator), []
+        for chosen in order[:96].split(16):
+            halves = [torch.nn.functional.cross_entropy(alone(pictures[half]), labels[half])
+                      for half in chosen.chunk(2)]  # fmt: skip
+            losses.append(sum(halves) / 2)
+            optimizer.zero_grad()
+            losses[-1].backward()
+            optimizer.step()
+        curve.append(sum(loss.item() for loss in losses) / 6)
+    assert curves[0] == curves[1] == pytest.approx(curve, abs=1e-5)
+    for net in nets:
+        for mine, other in zip(net.parameters(), alone.parameters(), strict=True):
+            assert (mine - other).abs().max() <= 1e-5
 
 
 def test_gates_are_learnt_on_random_weights_or_on_trained_ones():

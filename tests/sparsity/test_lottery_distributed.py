@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,11 +10,26 @@ import pytest
 import torch
 from torch import nn
 
-from mmxx.sparsity.lottery import LotteryTicket, Masks
+from mmxx.sparsity.lottery import LotteryTicket, Masks, Supervised
 
 X = torch.cos(torch.arange(40 * 6, dtype=torch.float64).view(40, 6))
-Y = X[:, :3] * 2
+Y = X[:, :3].argmax(1)
 LEVELS = 3
+
+
+class Ranks:
+    """The processes of torch.distributed, as a team."""
+
+    def distribute(self, net, optimizer):
+        return nn.parallel.DistributedDataParallel(net), optimizer
+
+    def part(self, batch):
+        return batch[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
+
+    def mean(self, loss):
+        every = [torch.zeros_like(loss) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(every, loss)
+        return torch.stack(every).mean().item()
 
 
 def network():
@@ -24,26 +40,12 @@ def network():
     return net
 
 
-def training(rank, world):
-    """A train function that takes its part of each batch."""
-
-    def train(model, state, start_step):
-        net = nn.parallel.DistributedDataParallel(model) if world > 1 else model
-        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
-        for step in state.steps(12, optimizer=optimizer):
-            chosen = state.batch(step, count=len(X), size=8)[rank::world]
-            optimizer.zero_grad()
-            (net(X[chosen]) - Y[chosen]).square().mean().backward()
-            optimizer.step()
-        return {}
-
-    return train
-
-
-def lottery(rank=0, world=1):
-    return LotteryTicket(
-        network(), training(rank, world), rewind=2, levels=LEVELS, rate=0.4, random_state=0
-    ).run()
+def lottery(**more):
+    train = Supervised(
+        X, Y, X, Y, epochs=3, batch_size=8, lr=0.01,
+        optimizer=lambda params, lr: torch.optim.AdamW(params, lr=lr, weight_decay=0.1), **more,
+    )  # fmt: skip
+    return LotteryTicket(network(), train, rewind=2, levels=LEVELS, rate=0.4, random_state=0).run()
 
 
 def on_one_rank(rank, world, folder):
@@ -51,8 +53,9 @@ def on_one_rank(rank, world, folder):
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world
     )
-    done = lottery(rank, world)
+    done = lottery(team=Ranks())
     done.tickets[-1].masks.save(folder / f"masks-{rank}.safetensors")
+    (folder / f"metrics-{rank}.json").write_text(json.dumps(done.tickets[-1].metrics))
     torch.save(done.trained.state_dict(), folder / f"weights-{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -77,6 +80,14 @@ def test_two_processes_train_it_to_the_weights_of_one(ranks, alone, rank):
         assert (weights[name] - value).abs().max() <= 1e-10, name
         if name in alone.tickets[-1].masks:
             assert not weights[name][~alone.tickets[-1].masks[name]].any()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_two_processes_say_of_it_what_one_says(ranks, alone, rank):
+    metrics = json.loads((ranks / f"metrics-{rank}.json").read_text())
+    mine = alone.tickets[-1].metrics
+    assert metrics["loss"] == pytest.approx(mine["loss"], rel=1e-9)
+    assert {**metrics, "loss": 0} == {**mine, "loss": 0}
 
 
 if __name__ == "__main__":

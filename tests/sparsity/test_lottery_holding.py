@@ -90,6 +90,17 @@ def test_without_that_momentum_moves_them():
     assert moved(model, masks) == list(masks)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_any_kind_are_masked(dtype, order):
+    layer = nn.Conv2d(3, 4, 3).to(dtype).to(memory_format=order)
+    kept = torch.arange(4 * 3 * 9).view(4, 3, 3, 3) % 3 > 0
+    grad = torch.randn(kept.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with hold(layer, Masks({"weight": kept})):
+        (layer.weight * grad).sum().backward()
+    assert torch.equal(layer.weight.grad, grad * kept)
+
+
 def test_full_masks_change_no_bit_and_hold_nothing():
     one, other = network(), network()
     with hold(one, Masks.ones_like(one)) as held:

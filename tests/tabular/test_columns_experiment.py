@@ -156,6 +156,9 @@ def test_too_few_columns_and_too_many_rows_are_refused(tmp_path):
     np.save(tmp_path / "two.npy", np.random.default_rng(0).normal(size=(5, 2)))
     with pytest.raises(ValueError, match="3 columns to choose from or more are needed, got 2"):
         run(tmp_path, replace(experiment.TINY, data=tmp_path / "two.npy"))
+    np.save(tmp_path / "line.npy", np.outer(np.arange(5.0), [1, 2, -3]))
+    with pytest.raises(ValueError, match="every column is a multiple of one"):
+        run(tmp_path, replace(experiment.TINY, data=tmp_path / "line.npy"))
     many = tables.NamedTable(np.ones((5001, 2)), ["a", "b"], tables.user_source(tmp_path, None), [])
     with pytest.raises(ValueError, match="kernel=rbf over 5,001 rows"):
         study.own_gram(many, "rbf", "1med")

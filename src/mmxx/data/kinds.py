@@ -79,7 +79,7 @@ def load(
         possible = _possible(path)
     chosen = next((kind for kind in wanted if kind in possible), None)
     if chosen is None:
-        what = " or ".join(_WORDS[kind] for kind in possible)
+        what = "a folder" if path.is_dir() else " or ".join(_WORDS[kind] for kind in possible)
         raise DataError(path, what or f"a file named {path.name}", accepted)
     loaded = _read(path, chosen, size)
     if loaded.kind not in wanted:

@@ -296,8 +296,10 @@ def _execute(card: Card, run: Run, *, strict: bool, note: str | None) -> int:
                 raise errors.Interrupted(message) from error
             raise
         except Exception as error:
-            if isinstance(error, ValueError) and getattr(run.config, "data", None) is not None:
-                raise BadInputError(f"--data {run.config.data}: {error}") from error
+            data = getattr(run.config, "data", None)
+            if isinstance(error, ValueError) and data is not None:
+                named = str(error).removeprefix(f"{data}: ")
+                raise BadInputError(f"--data {data}: {named}") from error
             where = run.folder / "log.txt"
             raise errors.CrashedError(
                 f"{card.name} failed: {type(error).__name__}: {error} (the traceback is in {where})"

@@ -28,6 +28,7 @@ except ImportError:  # pragma: no cover - not a POSIX system: a folder is not lo
 SCHEMA = 1
 _SHOWN_VERSIONS = ("mmxx", "numpy", "scipy", "torch", "numba", "scikit-learn")
 _BLOCK = 1 << 20
+_REFUSED = {"run.json", "claims.json", "log.txt", "report.html"}  # all that a refused run leaves
 _RECORDED: dict[str, Any] = {  # what a run is resumed by
     "system": str,
     "tier": str,
@@ -69,6 +70,8 @@ class Options:
 def new(path: Path | None, system: str) -> Path:
     """Make the folder of a new run; without a path, one below ``./runs``.
 
+    The folder of a run that failed before it had made anything may be used again.
+
     Raises:
         BadInputError: It holds something already.
         CannotWriteError: It cannot be made.
@@ -76,19 +79,24 @@ def new(path: Path | None, system: str) -> Path:
     if path is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         path = Path("runs") / f"{system}-{stamp}-{secrets.token_hex(2)}"
-    if os.path.exists(path / "run.json"):  # which takes a name that is too long for a no
-        raise BadInputError(
-            f"{path} already holds a run of {read_record(path)['system']}; go on with it by "
-            f"'mmxx resume {path}', or choose another folder"
-        )
-    if os.path.isdir(path):
-        # a run that was killed before it began may have left these
-        found = [n for n in os.listdir(path) if n != ".lock" and not n.startswith(".tmp-")]
-    else:
-        found = os.path.exists(path)
-    if found:
+    names = set(os.listdir(path)) if os.path.isdir(path) else set[str]()
+    # a run that was killed before it began may have left these
+    found = {n for n in names if n != ".lock" and not n.startswith(".tmp-")}
+    if "run.json" in found:
+        record = read_record(path)
+        if record["status"] != "failed" or not found <= _REFUSED:
+            raise BadInputError(
+                f"{path} already holds a run of {record['system']}; go on with it by "
+                f"'mmxx resume {path}', or choose another folder"
+            )
+    elif found or (os.path.exists(path) and not os.path.isdir(path)):
         raise BadInputError(f"--out must be a new or empty folder, and {path} is not")
     make(path)
+    try:
+        for name in found:
+            (path / name).unlink()
+    except OSError as error:
+        raise checkpoint.cannot_write(path, error) from error
     return path
 
 

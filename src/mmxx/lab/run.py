@@ -204,6 +204,11 @@ class Run:
         """A loss as a number: for several processes the mean of what each has on its part."""
         return loss.item() if self._team is None else self._team.mean(loss)
 
+    @property
+    def together(self) -> bool:
+        """Whether several processes train one model (``--devices``, or torchrun)."""
+        return self._team is not None
+
     # -- computing -------------------------------------------------------------------------
 
     def loop(
@@ -326,6 +331,20 @@ class Run:
             progress=lambda done, total: self.progress(label, done, total),
             kept=self._workers,
         )
+
+    def each(self, name: str, fn: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
+        """Whole trainings: spread over tasks, or each by all processes of ``--devices``.
+
+        As ``once(name, map, fn, items)``. Where several processes train one model together, they
+        take one item after the other, and ``fn`` shares its batches by `distribute` and `part`;
+        finished items are kept.
+        """
+        if not self.together:
+            return self.once(name, self.map, fn, items)
+        done: list[T] = []
+        for index in self.loop(name, len(items), state={"done": done}, every=1):
+            done += [fn(items[index])]
+        return done
 
     def _on_rank_0(self, fn: Callable[[], T]) -> T:
         """Compute in the process that writes, and hand the result to all."""

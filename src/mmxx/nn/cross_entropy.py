@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _ELEMENTS = 1 << 21  # logits held at a time
+_ROWS = 256  # at least: each piece reads and writes the head's whole gradient
 
 
 def head_cross_entropy(
@@ -52,7 +53,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         grad_x = torch.empty_like(x) if needs_x else None
         grad_weight = torch.zeros_like(weight, dtype=exact) if needs_weight else None
         loss = x.new_zeros((), dtype=exact)
-        rows = max(1, _ELEMENTS // len(weight))
+        rows = max(_ROWS, _ELEMENTS // len(weight))
         with torch.autocast(x.device.type, enabled=False):
             for start in range(0, len(x), rows):
                 part = slice(start, start + rows)

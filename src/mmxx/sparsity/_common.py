@@ -1,11 +1,11 @@
-"""What the systems of this room share: masks over weights, and scores that choose weights."""
+"""What the systems of this room share: masks over weights, scores that choose weights, teams."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -38,6 +38,42 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
         if isinstance(module, _PRUNABLE) and isinstance(module.weight, nn.Parameter)
     }
     return {name: p for name, p in model.named_parameters() if id(p) in wanted}
+
+
+class Team(Protocol):
+    """Processes that train one network together, each on its part of every batch."""
+
+    def distribute(
+        self, net: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """The network to call, whose gradients are averaged, and the optimizer to step."""
+        ...
+
+    def part(self, batch: Tensor) -> Tensor:
+        """This process's equal part of a batch, along the first axis."""
+        ...
+
+    def mean(self, loss: Tensor) -> float:
+        """The mean of a number over the processes."""
+        ...
+
+
+class Alone:
+    """The `Team` of one process."""
+
+    def distribute(
+        self, net: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Both as they are."""
+        return net, optimizer
+
+    def part(self, batch: Tensor) -> Tensor:
+        """All of it."""
+        return batch
+
+    def mean(self, loss: Tensor) -> float:
+        """The number."""
+        return loss.item()
 
 
 class Masks(Mapping[str, Tensor]):

@@ -7,12 +7,12 @@ from .contamination import Report as Report
 from .contamination import decontaminate as decontaminate
 from .documents import Documents as Documents
 from .documents import bayes_accuracy as bayes_accuracy
-from .evaluation import Likelihood as Likelihood
 from .evaluation import Result as Result
 from .evaluation import evaluate as evaluate
-from .evaluation import loglikelihoods as loglikelihoods
 from .generation import Generation as Generation
 from .generation import generate as generate
+from .likelihood import Likelihood as Likelihood
+from .likelihood import loglikelihoods as loglikelihoods
 from .model import GPT as GPT
 from .model import PRESETS as PRESETS
 from .model import GPTConfig as GPTConfig
@@ -24,6 +24,9 @@ from .packing import read_documents as read_documents
 from .scaling import ScalingFit as ScalingFit
 from .scaling import frontier as frontier
 from .scaling import scaling_fit as scaling_fit
+from .sharding import WholeState as WholeState
+from .sharding import shard as shard
+from .sharding import whole_state as whole_state
 from .tasks import TASKS as TASKS
 from .tasks import Example as Example
 from .tasks import Task as Task
@@ -32,10 +35,8 @@ from .throughput import peak_flops as peak_flops
 from .training import Schedule as Schedule
 from .training import Step as Step
 from .training import Training as Training
-from .training import shard as shard
 from .training import train as train
 from .training import validation_loss as validation_loss
-from .training import whole_state as whole_state
 
 __all__ = [
     "GPT",
@@ -60,6 +61,7 @@ __all__ = [
     "Step",
     "Task",
     "Training",
+    "WholeState",
     "bayes_accuracy",
     "decontaminate",
     "dedup",

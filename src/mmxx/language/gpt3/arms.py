@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mmxx.language.gpt3.documents import VOCABULARY, WORDS, Documents
-from mmxx.language.gpt3.evaluation import loglikelihoods
+from mmxx.language.gpt3.likelihood import loglikelihoods
 from mmxx.language.gpt3.packing import PackedSequences
 from mmxx.language.gpt3.training import Schedule, Training, validation_loss
 from mmxx.nn.gpt import GPT, GPTConfig

@@ -174,6 +174,7 @@ CARD = Card(
         "mmxx.language.gpt3:validation_loss",
         "mmxx.language.gpt3:shard",
         "mmxx.language.gpt3:whole_state",
+        "mmxx.language.gpt3:WholeState",
         "mmxx.language.gpt3:generate",
         "mmxx.language.gpt3:Generation",
         "mmxx.language.gpt3:Task",

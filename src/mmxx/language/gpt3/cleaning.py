@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 
 from mmxx.language.gpt3 import words
+from mmxx.language.gpt3.packing import Map
 
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 _SHARD = 512  # documents of a task of `map`
 
 

@@ -1,4 +1,4 @@
-"""Few-shot evaluation: exact log-likelihoods, shots that fit, scores with their errors."""
+"""Few-shot evaluation: shots that fit the context, scores with their errors."""
 
 from __future__ import annotations
 
@@ -9,170 +9,17 @@ import string
 import zlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from mmxx.language.gpt3.generation import generate
+from mmxx.language.gpt3.likelihood import Likelihood, Tokens, loglikelihoods, split
+from mmxx.language.gpt3.packing import Map
 from mmxx.language.gpt3.tasks import Example, Task, joined
 from mmxx.nn.gpt import GPT
-from mmxx.nn.kv_cache import KVCache
-
-
-class Tokens(Protocol):
-    """What an evaluation needs of a tokenizer: a `ByteBPE`, or one's own."""
-
-    @property
-    def end(self) -> int: ...
-    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]: ...
-    def decode(self, tokens: Sequence[int]) -> str: ...
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """log p of a completion after a context.
-
-    Attributes:
-        logprob: Sum over its tokens, in nats.
-        tokens: How many tokens.
-        greedy: Whether each of them is the likeliest one.
-    """
-
-    logprob: float
-    tokens: int
-    greedy: bool
-
-
-def split(tok: Tokens, context: str, completion: str) -> tuple[list[int], list[int]]:
-    """Tokens of a context and of its completion, tokenised together; an end mark comes first.
-
-    Raises:
-        ValueError: The completion is empty, or begins within a token.
-    """
-    if not completion:
-        raise ValueError(f"the completion of {context[-40:]!r} is empty")
-    tokens, starts = tok.encode_with_starts(context + completion)
-    count = sum(start < len(context) for start in starts)
-    if (starts[count:] and starts[count] != len(context)) or not starts[count:]:
-        raise ValueError(
-            f"the completion {completion[:40]!r} begins within a token of the context "
-            f"{context[-40:]!r}; let it begin with a space or a newline"
-        )
-    return [tok.end, *tokens[:count]], tokens[count:]
-
-
-@torch.no_grad()
-def loglikelihoods(
-    model: GPT,
-    requests: Sequence[tuple[Sequence[int], Sequence[int]]],
-    *,
-    batch_tokens: int = 8192,
-) -> list[Likelihood]:
-    """log p(completion | context) for many pairs of tokens.
-
-    Completions of one context share its keys and values, and contexts that begin alike, as those
-    with the same shots do, share those of the beginning.
-
-    Args:
-        model: The model.
-        requests: Tokens of context and completion, neither empty.
-        batch_tokens: Tokens of a forward pass.
-
-    Returns:
-        One for each request, in order, whatever the batches are.
-
-    Raises:
-        ValueError: An empty part, or more tokens than the model's context.
-    """
-    for context, completion in requests:
-        if not len(context) or not len(completion):
-            raise ValueError("a context and a completion of one token or more are needed")
-        if len(context) + len(completion) - 1 > model.config.n_ctx:
-            raise ValueError(
-                f"{len(context)} tokens of context and {len(completion)} of completion do not "
-                f"fit n_ctx={model.config.n_ctx}"
-            )
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, (context, _) in enumerate(requests):
-        groups.setdefault(tuple(context), []).append(i)
-    contexts = sorted(groups, key=len, reverse=True)
-    found: list[Likelihood | None] = [None] * len(requests)
-    was_training = model.training
-    model.eval()
-    while contexts:
-        width = len(contexts[0]) + max(len(requests[i][1]) for i in groups[contexts[0]])
-        count = max(1, batch_tokens // width)
-        batch, contexts = contexts[:count], contexts[count:]
-        _score(model, batch, [groups[c] for c in batch], requests, found, batch_tokens)
-    model.train(was_training)
-    return [likelihood for likelihood in found if likelihood is not None]
-
-
-def _score(
-    model: GPT,
-    contexts: Sequence[tuple[int, ...]],
-    groups: Sequence[list[int]],
-    requests: Sequence[tuple[Sequence[int], Sequence[int]]],
-    found: list[Likelihood | None],
-    batch_tokens: int,
-) -> None:
-    device = model.wte.weight.device
-    longest = max(len(requests[i][1]) for group in groups for i in group)
-    shared = _common(contexts)
-    cache = KVCache(model.config, min(model.config.n_ctx, max(map(len, contexts)) + longest))
-    if shared and len(contexts) > 1:
-        model.hidden(torch.tensor([contexts[0][:shared]], device=device), cache=cache)
-        cache = cache.select(torch.zeros(len(contexts), dtype=torch.long, device=device))
-    else:
-        shared = 0
-    tokens, lengths = _padded([context[shared:] for context in contexts], device)
-    x = model.hidden(tokens, cache=cache, lengths=lengths)
-    ends = x[torch.arange(len(x), device=device), lengths - 1]
-    pairs = [(row, i) for row, group in enumerate(groups) for i in group]
-    per = max(1, batch_tokens // (max(map(len, contexts)) + longest))
-    for start in range(0, len(pairs), per):
-        part = pairs[start : start + per]
-        rows = torch.tensor([row for row, _ in part], device=device)
-        targets, counts = _padded([requests[i][1] for _, i in part], device)
-        hidden = ends.new_zeros(*targets.shape, ends.shape[1])
-        hidden[:, 0] = ends[rows]
-        longer = (counts > 1).nonzero()[:, 0]
-        if len(longer):
-            chosen = cache.select(rows[longer])
-            fed = targets[longer, :-1]
-            hidden[longer, 1:] = model.hidden(fed, cache=chosen, lengths=counts[longer] - 1)
-        logits = model.head(hidden)
-        exact = torch.promote_types(logits.dtype, torch.float32)
-        logprobs = logits.log_softmax(-1, dtype=exact)
-        each = logprobs.gather(2, targets[..., None])[..., 0]
-        best = logprobs.argmax(-1) == targets
-        counted = torch.arange(targets.shape[1], device=device) < counts[:, None]
-        sums = (each.double() * counted).sum(1).tolist()
-        greedy = (best | ~counted).all(1).tolist()
-        for (_, i), total, likeliest in zip(part, sums, greedy, strict=True):
-            found[i] = Likelihood(total, len(requests[i][1]), likeliest)
-
-
-def _common(contexts: Sequence[tuple[int, ...]]) -> int:
-    """Tokens that all contexts begin with, and not all of any."""
-    low, high = min(contexts), max(contexts)
-    most = min(map(len, contexts)) - 1
-    for i in range(most):
-        if low[i] != high[i]:
-            return i
-    return max(most, 0)
-
-
-def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows padded on the right, [B, T], and how long each is, [B]."""
-    tensors = [torch.tensor(list(row), dtype=torch.long) for row in rows]
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    return pad_sequence(tensors, batch_first=True).to(device), lengths
 
 
 @dataclass
@@ -218,6 +65,8 @@ def evaluate(
     batch_tokens: int = 8192,
     fixed: bool = False,
     control: bool = False,
+    map: Map = map,
+    source: Callable[[], tuple[GPT, Tokens]] | None = None,
 ) -> list[Result]:
     """Ask a model questions after so many examples.
 
@@ -231,6 +80,8 @@ def evaluate(
         fixed: Whether all questions have the same examples, drawn once; the one asked is left
             out of them.
         control: Whether to ask again with the examples' answers exchanged among them.
+        map: What spreads the work, a task at one K an item: ``map(fn, items)``.
+        source: Loads both in another process; by default they travel with each item.
 
     Returns:
         A `Result` for each task and K.
@@ -240,7 +91,6 @@ def evaluate(
 
     Source: Brown et al. (2020), section 2.4.
     """
-    found = []
     for task in tasks:
         pool = len(task.pool) or len(task.examples) - 1
         for count in shots:
@@ -249,37 +99,52 @@ def evaluate(
                     f"shots must lie in 0 … {pool} for task {task.name!r}, which has so many "
                     f"other examples, got {count}"
                 )
-    for task in tasks:
-        for count in shots:
-            asked = _Asked(model, tok, task, count, seed, fixed, batch_tokens)
-            result = asked.result(exchanged=False)
-            if control and count > 1:
-                result.control = asked.result(exchanged=True).score
+    items = [
+        _Item(source or (model, tok), task, count, seed, fixed, batch_tokens, exchanged)
+        for task in tasks
+        for count in shots
+        for exchanged in (False, True)[: 1 + (control and count > 1)]
+    ]
+    found: list[Result] = []
+    for item, result in zip(items, map(_ask, items), strict=True):
+        if item.exchanged:
+            found[-1].control = result.score
+        else:
             found.append(result)
     return found
 
 
+class _Item(NamedTuple):
+    """One task at one number of shots; ``exchanged`` is the control."""
+
+    source: tuple[GPT, Tokens] | Callable[[], tuple[GPT, Tokens]]
+    task: Task
+    shots: int
+    seed: int
+    fixed: bool
+    batch_tokens: int
+    exchanged: bool
+
+
+def _ask(item: _Item) -> Result:
+    model, tok = item.source() if callable(item.source) else item.source
+    return _Asked(model, tok, item).result()
+
+
 class _Asked:
-    """One task at one number of shots."""
+    """The questions of an item."""
 
-    def __init__(
-        self,
-        model: GPT,
-        tok: Tokens,
-        task: Task,
-        shots: int,
-        seed: int,
-        fixed: bool,
-        batch_tokens: int,
-    ) -> None:
-        self.model, self.tok, self.task, self.shots = model, tok, task, shots
-        self.batch_tokens, self.fixed = batch_tokens, fixed
-        self.seed = [seed, zlib.crc32(task.name.encode()), shots]
+    def __init__(self, model: GPT, tok: Tokens, item: _Item) -> None:
+        self.model, self.tok = model, tok
+        self.task, self.shots, self.fixed = item.task, item.shots, item.fixed
+        self.batch_tokens, self.exchanged = item.batch_tokens, item.exchanged
+        self.seed = [item.seed, zlib.crc32(item.task.name.encode()), item.shots]
 
-    def result(self, *, exchanged: bool) -> Result:
+    def result(self) -> Result:
+        """Score and error, and what each question's prompt was."""
         prompts, fitted, truncated = [], [], 0
         for i, example in enumerate(self.task.examples):
-            prefix, kept, cut = self._prompt(i, example, exchanged)
+            prefix, kept, cut = self._prompt(i, example)
             prompts.append(prefix)
             fitted.append(kept)
             truncated += cut
@@ -295,11 +160,11 @@ class _Asked:
             float(error), len(values), truncated, None, perplexity, hashes,
         )  # fmt: skip
 
-    def _prompt(self, number: int, example: Example, exchanged: bool) -> tuple[str, int, bool]:
+    def _prompt(self, number: int, example: Example) -> tuple[str, int, bool]:
         """What stands before the question, how many shots that is, and whether it was cut."""
         chosen = self._draw(number)
         answers = [shot.completion for shot in chosen]
-        if exchanged:
+        if self.exchanged:
             rng = np.random.default_rng([*self.seed, number, 1])
             answers = [answers[i] for i in rng.permutation(len(answers))]
         shots = [self.task.shot(*pair) for pair in zip(chosen, answers, strict=True)]

@@ -63,6 +63,10 @@ class Config:
     """Arithmetic of its training; fp16 on a GPU only."""
     micro_batch: int | None = None
     """Rows of a forward pass of its training; by default all of a device's part."""
+    shard: bool = False
+    """Divide its parameters and moments among several devices, by FSDP2."""
+    checkpointing: bool = False
+    """Keep less of its forward pass in memory, and compute that again in the backward pass."""
     n_ctx: int = 128
     """Tokens that a model of text sees."""
     vocabulary: int = 1024
@@ -90,6 +94,10 @@ class Config:
             raise ValueError(f"vocabulary must be 257 or more, got {self.vocabulary}")
         if self.tasks and self.data is None and self.weights is None:
             raise ValueError("tasks need a model: give --weights, or --data to train one")
+        if self.shard and (self.data is None or self.weights is not None):
+            raise ValueError("shard is for a text that is learnt: give --data, and no --weights")
+        if self.shard and self.precision == "fp16":
+            raise ValueError("shard takes precision fp32 or bf16, got fp16")
 
 
 TINY = Config(

@@ -10,6 +10,7 @@ import itertools
 import json
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,17 @@ from mmxx.language.gpt3.arms import init_std, schedule
 from mmxx.language.gpt3.bpe import ByteBPE
 from mmxx.language.gpt3.contamination import Contamination
 from mmxx.language.gpt3.corpus import library_docs
-from mmxx.language.gpt3.evaluation import evaluate, split
+from mmxx.language.gpt3.evaluation import evaluate
 from mmxx.language.gpt3.generation import generate
+from mmxx.language.gpt3.likelihood import split
 from mmxx.language.gpt3.packing import PackedDataset, read_documents
+from mmxx.language.gpt3.sharding import WholeState, shard, whole_state
 from mmxx.language.gpt3.tasks import TASKS, Example, Task, joined
 from mmxx.language.gpt3.training import Training, validation_loss
 from mmxx.nn.gpt import GPT, GPTConfig
 
 _SAMPLE = 64  # tokens of a sample
+_LARGE = 1 << 24  # characters of a text that several processes encode
 
 
 @dataclass
@@ -66,6 +70,8 @@ class Inputs:
         docs = [] if config.data is None else list(read_documents(config.data))
         if config.data is not None and not docs:
             raise ValueError("data: there is no text in it")
+        if config.shard and not torch.distributed.is_initialized():
+            raise ValueError("shard needs several processes: give --devices N, or use torchrun")
         return cls(docs, tasks, None if config.weights is None else load(config.weights))
 
 
@@ -96,6 +102,16 @@ def load(folder: Path) -> tuple[GPT, ByteBPE]:
     return model, tok
 
 
+@lru_cache(maxsize=1)
+def _loaded(folder: Path) -> tuple[GPT, ByteBPE]:
+    """What `load` gives, once in each process."""
+    return load(folder)
+
+
+def _here(fn: Any, items: Any) -> list[Any]:
+    return list(map(fn, items))
+
+
 def _source(name: str, licence: str, origin: str, docs: list[str]) -> Source:
     digest = hashlib.sha256()
     for text in docs:
@@ -114,7 +130,10 @@ def _train(config: Any, run: Any, docs: list[str]) -> tuple[GPT, ByteBPE]:
         tok = ByteBPE.load(folder)
     for name, content in files.items():
         run.artifact(name, content, "The tokenizer, as transformers reads it")
-    shape = {"n_ctx": config.n_ctx, "vocab_size": len(tok), "attention": "dense"}
+    shape = {
+        "n_ctx": config.n_ctx, "vocab_size": len(tok), "attention": "dense",
+        "checkpointing": config.checkpointing,
+    }  # fmt: skip
     if config.preset is not None:
         shape = GPTConfig.preset(config.preset, strict=False, **shape)
     else:
@@ -124,13 +143,16 @@ def _train(config: Any, run: Any, docs: list[str]) -> tuple[GPT, ByteBPE]:
         )  # fmt: skip
     model = GPT(shape, generator=run.generator("init")).to(run.device)
     with tempfile.TemporaryDirectory() as folder:
-        packed = PackedDataset.of(docs, tok, folder, val=0.05, seed=run.seed)
+        # workers take seconds to start, and a small text is encoded in less
+        spread = run.map if sum(map(len, docs)) > _LARGE else _here
+        encode = partial(run.once, "tokens", spread)
+        packed = PackedDataset.of(docs, tok, folder, val=0.05, seed=run.seed, map=encode)
         rows = packed.sequences(config.n_ctx, seed=run.seed)
         held = packed.sequences(config.n_ctx, part="val")
-        _fit(config, run, model, rows, held)
+        model = _fit(config, run, model, rows, held)
+        loss = validation_loss(model, held, min(held.rows_per_epoch, 256))
         counts = packed.counts
     epochs = config.steps * config.batch / rows.rows_per_epoch
-    loss = validation_loss(model, held, min(held.rows_per_epoch, 256))
     letters = sum(map(len, docs)) / sum(part["tokens"] for part in counts.values())
     run.table(
         "training",
@@ -150,17 +172,25 @@ def _train(config: Any, run: Any, docs: list[str]) -> tuple[GPT, ByteBPE]:
     return model, tok
 
 
-def _fit(config: Any, run: Any, model: GPT, rows: Any, held: Any) -> None:
-    """The loop: on several devices each takes its part of every batch."""
+def _fit(config: Any, run: Any, model: GPT, rows: Any, held: Any) -> GPT:
+    """The loop: on several devices each takes its part of every batch. The model comes back whole.
+
+    A model that is sharded casts its own weights, so that no cast is left to its training.
+    """
     plan = schedule(vars(config), config.n_ctx)
+    if config.shard:
+        shard(model, dtype=torch.bfloat16 if config.precision == "bf16" else None)
     training = Training(
-        model, rows, plan, part=run.part, precision=config.precision,
-        micro_batch=config.micro_batch,
+        model, rows, plan, part=run.part, micro_batch=config.micro_batch,
+        precision="fp32" if config.shard else config.precision,
     )  # fmt: skip
-    training.model, training.optimizer = run.distribute(training.model, training.optimizer)
+    state: dict[str, Any] = {"whole": WholeState(model, training)}
+    if not config.shard:
+        training.model, training.optimizer = run.distribute(training.model, training.optimizer)
+        state = {"model": model, "training": training}
     windows = min(held.rows_per_epoch, 64)
     every = max(1, plan.steps // 10)
-    loop = run.loop("train", plan.steps, state={"model": model, "training": training}, claims=())
+    loop = run.loop("train", plan.steps, state=state, claims=())
     for number in loop:
         step = training.step(number)
         loss = run.mean(torch.tensor(step.loss))
@@ -173,6 +203,12 @@ def _fit(config: Any, run: Any, model: GPT, rows: Any, held: Any) -> None:
             break
     if loop.diverged:
         run.note(f"Training ended early: {loop.diverged}.")
+    if not config.shard:
+        return model
+    with torch.device("meta"):
+        whole = GPT(model.config)
+    whole.load_state_dict(whole_state(model), assign=True)
+    return whole
 
 
 def _samples(run: Any, model: GPT, tok: ByteBPE) -> None:
@@ -197,9 +233,18 @@ def _readable(text: str) -> str:
 def _ask(
     config: Any, run: Any, model: GPT, tok: ByteBPE, tasks: list[Task], docs: list[str]
 ) -> None:
+    folder = (config.weights or run.folder / "artifacts").resolve()
+    if run.device.type != "cpu":  # which holds one model, and no more
+        where: dict[str, Any] = {}
+    elif run.options.backend == "serial":
+        where = {"map": run.map}
+    else:
+        where = {"map": run.map, "source": partial(_loaded, folder)}
 
     def ask() -> list[dict[str, Any]]:
-        found = evaluate(model, tok, tasks, shots=config.shots, seed=run.seed, control=True)
+        found = evaluate(
+            model, tok, tasks, shots=config.shots, seed=run.seed, control=True, **where
+        )
         return [vars(result) for result in found]
 
     results = run.once("tasks", ask)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from mmxx.language.gpt3.training import Sequences
 
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz")
 _BLOCK = 1024  # rows in which a mixture's proportions are exact
-_CHUNK = 256  # texts that are encoded at once
+_SHARD = 1 << 22  # characters of a task of `map`, or a text of more
 
 
 class Encoder(Protocol):
@@ -115,6 +116,7 @@ class PackedDataset:
     Attributes:
         vocab_size: Tokens of the tokenizer.
         end: The end-of-text mark.
+        sha256: Of the tokens.
         counts: Documents and tokens, of the training and the validation part.
 
     Raises:
@@ -154,6 +156,7 @@ class PackedDataset:
         val: float = 0.01,
         errors: Literal["strict", "replace"] = "strict",
         seed: int = 0,
+        map: Map = map,
     ) -> PackedDataset:
         """Tokenise files into a folder.
 
@@ -165,11 +168,13 @@ class PackedDataset:
                 comes to none, as large a part of all tokens, from the end of the longest.
             errors: As in `read_documents`.
             seed: Of that draw.
+            map: What spreads the work: ``map(fn, items)``.
 
         Raises:
             ValueError: No text, or as `read_documents`.
         """
-        return cls.of(read_documents(paths, errors=errors), tok, folder, val=val, seed=seed)
+        documents = read_documents(paths, errors=errors)
+        return cls.of(documents, tok, folder, val=val, seed=seed, map=map)
 
     @classmethod
     def of(
@@ -180,23 +185,22 @@ class PackedDataset:
         *,
         val: float = 0.01,
         seed: int = 0,
+        map: Map = map,
     ) -> PackedDataset:
         """The same of documents at hand; arguments as in `build`."""
         if not 0 <= val < 1:
             raise ValueError(f"val must lie in [0, 1), got {val}")
-        digest, dtype = hashlib.sha256(), np.uint16 if len(tok) <= 1 << 16 else np.uint32
+        dtype = np.uint16 if len(tok) <= 1 << 16 else np.uint32
         encoded: list[np.ndarray] = []
-        for texts in _chunks(documents):
-            for text, ids in zip(texts, tok.encode_batch(texts), strict=True):
-                digest.update(text.encode("utf-8", errors="surrogatepass"))
-                encoded.append(np.array([tok.end, *ids], dtype))
+        for tokens, ends in map(_encode, ((tok, dtype, texts) for texts in _shards(documents))):
+            encoded += np.split(tokens, ends[:-1])
         if not encoded:
             raise ValueError("there is no text to pack")
         held = round(val * len(encoded))
         if held == 0 and val > 0:
             most = max(range(len(encoded)), key=lambda i: len(encoded[i]))
             text = encoded[most]
-            cut = max(len(text) // 2, len(text) - round(val * sum(map(len, encoded))))
+            cut = max(len(text) // 2, len(text) - round(val * sum(len(ids) for ids in encoded)))
             encoded[most] = text[:cut]
             encoded.append(np.concatenate([text[:1], text[cut:]]))
             held = 1
@@ -205,12 +209,13 @@ class PackedDataset:
             encoded = [encoded[i] for i in (*sorted(order[held:]), *sorted(order[:held]))]
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        np.concatenate(encoded).tofile(folder / "tokens.bin")
-        bounds = np.cumsum([0, *map(len, encoded)])
+        tokens = np.concatenate(encoded)
+        tokens.tofile(folder / "tokens.bin")
+        bounds = np.cumsum([0, *(len(ids) for ids in encoded)])
         np.save(folder / "documents.npy", bounds)
         about = {
             "dtype": np.dtype(dtype).name, "vocab_size": len(tok), "end": tok.end,
-            "train": len(encoded) - held, "sha256": digest.hexdigest(),
+            "train": len(encoded) - held, "sha256": hashlib.sha256(tokens.data).hexdigest(),
         }  # fmt: skip
         (folder / "packed.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         return cls(folder)
@@ -382,12 +387,21 @@ class Mixture:
         return self._taken[block]
 
 
-def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
-    chunk: list[str] = []
+def _shards(documents: Iterable[str]) -> Iterator[list[str]]:
+    shard: list[str] = []
+    size = 0
     for document in documents:
-        chunk.append(document)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+        shard.append(document)
+        size += len(document)
+        if size >= _SHARD:
+            yield shard
+            shard, size = [], 0
+    if shard:
+        yield shard
+
+
+def _encode(task: tuple[Encoder, Any, list[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of some texts, each behind its mark, and where each ends."""
+    tok, dtype, texts = task
+    encoded = [np.array([tok.end, *ids], dtype) for ids in tok.encode_batch(texts)]
+    return np.concatenate(encoded), np.cumsum([len(ids) for ids in encoded])

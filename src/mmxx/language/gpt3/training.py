@@ -13,8 +13,6 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from mmxx.nn.gpt import GPT
-
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -335,7 +333,7 @@ def train(
         ValueError: As `Schedule` and `Training`.
 
     Example:
-        >>> from mmxx.language.gpt3 import Documents, GPTConfig
+        >>> from mmxx.language.gpt3 import GPT, Documents, GPTConfig
         >>> model = GPT(GPTConfig(n_layer=1, d_model=8, n_head=1, vocab_size=345, n_ctx=34))
         >>> steps = train(model, Documents(), tokens=340, batch_tokens=170, lr=1e-3)
         >>> [step.tokens for step in steps]
@@ -381,42 +379,3 @@ def validation_loss(model: nn.Module, data: Sequences, rows: int, *, batch: int 
         total += model(piece[:, :-1], piece[:, 1:])[1].item() * len(piece)
     model.train(was_training)
     return total / rows
-
-
-def shard(model: GPT, mesh: Any = None, *, dtype: torch.dtype | None = None) -> None:
-    """Shard a model over ranks by FSDP2: each block, and the rest as a whole.
-
-    Args:
-        model: Changed in place; make `Training` afterwards.
-        mesh: A device mesh; by default one of all ranks.
-        dtype: Precision of the forward pass, such as torch.bfloat16; gradients are added up in
-            single precision.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
-    if mesh is None:
-        kind = next(model.parameters()).device.type
-        mesh = init_device_mesh(kind, (torch.distributed.get_world_size(),))
-    policy = MixedPrecisionPolicy(
-        param_dtype=dtype, reduce_dtype=None if dtype is None else torch.float32
-    )
-    for block in model.blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
-
-
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of a model, of a sharded one put together; every rank must ask.
-
-    Args:
-        model: A model, perhaps sharded by `shard`.
-
-    Returns:
-        What ``load_state_dict`` of a model that is not sharded takes.
-    """
-    state: dict[str, Any] = model.state_dict()
-    return {
-        name: value.full_tensor() if hasattr(value, "full_tensor") else value
-        for name, value in state.items()
-    }

@@ -360,6 +360,30 @@ def joined(parts: Sequence[Effects]) -> Effects:
     )
 
 
+def across(parts: Sequence[Effects]) -> Effects:
+    """The effects of the same examples through several groups of layers, one after the other.
+
+    What all heads of the model do together is taken from the first.
+
+    Raises:
+        ValueError: There is none, or they are not of one kind arranged by layers.
+    """
+    if not parts or any(part.kind != parts[0].kind or not part.labels for part in parts):
+        raise ValueError("across: effects of one kind, arranged by layers, are needed")
+    first = parts[0]
+
+    def together(name: str) -> Any:
+        found = [getattr(part, name) for part in parts]
+        return None if found[0] is None else np.concatenate(found, 1)
+
+    levels = [part.layer for part in parts if part.layer is not None]
+    layers = tuple(name for part in parts for name in part.labels[0])
+    return replace(
+        first, log_nie=together("log_nie"), log_nde=together("log_nde"),
+        labels=(layers, *first.labels[1:]), layer=across(levels) if levels else None,
+    )  # fmt: skip
+
+
 def numbered(count: int) -> tuple[str, ...]:
     """The labels "0", "1", …"""
     return tuple(str(index) for index in range(count))

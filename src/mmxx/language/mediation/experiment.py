@@ -331,7 +331,7 @@ def _own(config: Config, run: Run) -> None:
 
     from mmxx.lab.errors import BadInputError
     from mmxx.lab.report.figures import bars
-    from mmxx.language.mediation import effects, own
+    from mmxx.language.mediation import own
 
     assert config.model is not None
     load = partial(own.load, str(config.model))
@@ -358,11 +358,14 @@ def _own(config: Config, run: Run) -> None:
             figure = _scatter({"examples": (x, total.log_te)}, key, "log(1 + TE)")
             caption = f"Correlation {total.correlation(key):.3f}." if len(set(x)) > 1 else ""
             run.figure(f"te-{key}", figure, caption)
-    for kind, some in (("heads", filtered), ("neurons", list(examples))):
+    kinds: dict[Literal["heads", "neurons"], list[Any]]
+    kinds = {"heads": filtered, "neurons": list(examples)}
+    for kind, some in kinds.items():
         if config.kind not in (kind, "both") or not some:
             continue
-        items = own.tasks(load, some, kind)
-        found = effects.joined([_effects(x) for x in run.once(kind, run.map, own.measure, items)])
+        layers = len(mediation.parts.blocks) + (kind == "neurons")
+        items = own.tasks(load, some, kind, layers)
+        found = own.gathered(run.once(kind, run.map, own.measure, items), layers)
         run.artifact(f"effects-{kind}.safetensors", found.to_bytes(), "For Effects.load.")
         run.artifact(f"effects-{kind}.csv", own.as_csv(found), "Means of each mediator.")
         run.table(f"{kind}-ranking", found.ranking(20), "By mean NIE, with 95% intervals.")

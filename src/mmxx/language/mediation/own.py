@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 from mmxx.data.source import DataError, read_bytes
 from mmxx.data.text import decode
 from mmxx.language.mediation.averages import Mean
-from mmxx.language.mediation.effects import Effects
+from mmxx.language.mediation.effects import Effects, across, joined
 from mmxx.language.mediation.examples import TEMPLATES, Example
 from mmxx.language.mediation.mediation import Mediation
 from mmxx.language.mediation.readers import (
@@ -26,8 +27,10 @@ from mmxx.language.mediation.readers import (
     load_winobias,
     load_winogender,
 )
+from mmxx.language.mediation.selection import every
 
-_EXAMPLES = 8  # of a task: fixed, so that results do not depend on the number of workers
+# of a task: fixed, so that results do not depend on the number of workers
+_EXAMPLES, _LAYERS = 8, 4
 
 
 @lru_cache(maxsize=1)
@@ -101,24 +104,50 @@ def _kind(data: Path) -> str:
 
 
 class Task(NamedTuple):
-    """Some examples to measure, through heads or neurons, with the model that a function loads."""
+    """Some examples, and layers whose heads or neurons to measure; what loads the model."""
 
     load: Callable[[], Mediation]
     examples: Sequence[Example]
-    kind: str
+    kind: Literal["heads", "neurons"]
+    layers: range
 
 
-def tasks(load: Callable[[], Mediation], examples: Sequence[Example], kind: str) -> list[Task]:
-    """Tasks of a few examples each, in their order."""
-    parts = range(0, len(examples), _EXAMPLES)
-    return [Task(load, examples[begin : begin + _EXAMPLES], kind) for begin in parts]
+def tasks(
+    load: Callable[[], Mediation],
+    examples: Sequence[Example],
+    kind: Literal["heads", "neurons"],
+    layers: int,
+) -> list[Task]:
+    """Tasks of a few examples and layers each; `gathered` takes their results in this order."""
+    return [
+        Task(load, examples[begin : begin + _EXAMPLES], kind, part)
+        for begin in range(0, len(examples), _EXAMPLES)
+        for part in _parts(layers)
+    ]
+
+
+def _parts(layers: int) -> list[range]:
+    return [range(i, min(i + _LAYERS, layers)) for i in range(0, layers, _LAYERS)]
 
 
 def measure(task: Task) -> np.ndarray[Any, Any]:
-    """The effects of a task, as bytes."""
+    """The effects of a task, as bytes; with the first layers comes what all heads do together."""
     mediation = task.load()
-    effects = getattr(mediation, task.kind)(task.examples)
-    return np.frombuffer(effects.to_bytes(), np.uint8)
+    found = getattr(mediation, task.kind)(task.examples, layers=task.layers)
+    if task.kind == "heads" and task.layers.start == 0:
+        together = mediation.sets(task.examples, [every(mediation, "heads")])
+        assert together.log_nie is not None
+        assert together.log_nde is not None
+        model = replace(found.model, log_nie=together.log_nie[:, 0], log_nde=together.log_nde[:, 0])
+        found = replace(found, model=model)
+    return np.frombuffer(found.to_bytes(), np.uint8)
+
+
+def gathered(results: Sequence[np.ndarray[Any, Any]], layers: int) -> Effects:
+    """The effects of all examples through all layers, from what the tasks gave."""
+    found = [Effects.from_bytes(result.tobytes()) for result in results]
+    each = len(_parts(layers))
+    return joined([across(found[i : i + each]) for i in range(0, len(found), each)])
 
 
 def total(mediation: Mediation, examples: Sequence[Example]) -> np.ndarray[Any, Any]:

@@ -17,6 +17,7 @@ from .networks import mlp_network as mlp_network
 from .networks import resnet_network as resnet_network
 from .one_at_a_time import OneAtATime as OneAtATime
 from .one_at_a_time import from_gymnasium as from_gymnasium
+from .one_at_a_time import from_open_spiel as from_open_spiel
 from .one_at_a_time import make_game as make_game
 from .reference import reference_search as reference_search
 from .replay import ReplayBuffer as ReplayBuffer
@@ -62,6 +63,7 @@ __all__ = [
     "connect_four",
     "connect_four_values",
     "from_gymnasium",
+    "from_open_spiel",
     "gomoku",
     "gumbel_muzero_policy",
     "make_game",

@@ -15,43 +15,47 @@ _HASH = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(42)
 
 
-@njit(cache=True, nogil=True)
-def _has_four(stones, height):
-    for step in (np.uint64(1), height - _ONE, height, height + _ONE):
-        pairs = stones & (stones >> step)
-        if pairs & (pairs >> (step + step)):
-            return True
-    return False
+@njit(uint64(uint64, uint64, uint64), cache=True, nogil=True)
+def _wins(stones, empty, height):
+    """The cells of ``empty`` in which one stone more makes four, reachable now or later."""
+    two = _ONE + _ONE
+    found = (stones << _ONE) & (stones << two) & (stones << (two + _ONE))
+    for step in (height - _ONE, height, height + _ONE):
+        above = (stones << step) & (stones << (two * step))
+        below = (stones >> step) & (stones >> (two * step))
+        found |= above & ((stones << ((two + _ONE) * step)) | (stones >> step))
+        found |= below & ((stones >> ((two + _ONE) * step)) | (stones << step))
+    return found & empty
 
 
 @njit(
-    int64(uint64, uint64, int64, int64, int64, int64, int64[::1], uint64[::1], uint64[::1]),
+    int64(
+        uint64, uint64, int64, int64, int64, uint64, uint64, uint64, uint64[::1], uint64[:, ::1],
+        int64[:, ::1], uint64[::1], uint64[::1],
+    ),
     cache=True, nogil=True,
 )  # fmt: skip
-def _search(own, every, left, alpha, beta, rows, order, keys, bounds):
+def _search(own, every, left, alpha, beta, height, bottom, board, masks, moves, counts, keys,
+            bounds):  # fmt: skip
     """Value for the mover, exact within (alpha, beta); ``left`` is the number of empty cells.
 
-    Nobody has four. ``bounds`` packs the lower bound + 1 and, from bit 2, the upper bound + 1.
+    Nobody has four, and the mover cannot make four at once. ``bounds`` packs the lower bound + 1
+    and, from bit 2, the upper bound + 1; ``moves`` and ``counts`` are room for each depth.
     """
     if left == 0:
         return 0
-    height = np.uint64(rows + 1)
-    column_mask = (_ONE << np.uint64(rows)) - _ONE
-    forced, threats = -1, 0
-    other = own ^ every
-    for column in order:
-        bottom = _ONE << (np.uint64(column) * height)
-        place = (every + bottom) & (column_mask << (np.uint64(column) * height))
-        if not place or place & every:
-            continue
-        if _has_four(own | place, height):
-            return 1
-        if _has_four(other | place, height):
-            forced = column
-            threats += 1
-    if threats > 1:
+    other, empty = own ^ every, board ^ every
+    legal = (every + bottom) & board
+    threats = _wins(other, empty, height)
+    forced = legal & threats
+    if forced:
+        if forced & (forced - _ONE):
+            return -1
+        legal = forced
+    legal &= ~(threats >> _ONE)  # what lies under a winning cell of the other gives it away
+    if not legal:
         return -1
-    if left == 1:
+    if left <= 2:
         return 0
     key = own + every + (_ONE << np.uint64(62))
     slot = np.int64((key * _HASH) >> _SHIFT)
@@ -64,15 +68,27 @@ def _search(own, every, left, alpha, beta, rows, order, keys, bounds):
         if high <= alpha:
             return high
         alpha, beta = max(alpha, low), min(beta, high)
+    # moves that make the most winning cells first, of equal ones the more central
+    count = 0
+    for column in range(len(masks)):
+        place = legal & masks[column]
+        if place:
+            spots, score = _wins(own | place, empty ^ place, height), 0
+            while spots:
+                spots &= spots - _ONE
+                score += 1
+            at = count
+            while at > 0 and counts[left, at - 1] < score:
+                counts[left, at], moves[left, at] = counts[left, at - 1], moves[left, at - 1]
+                at -= 1
+            counts[left, at], moves[left, at] = score, place
+            count += 1
     best, lowest = -1, alpha
-    for column in order:
-        if threats == 1 and column != forced:
-            continue
-        bottom = _ONE << (np.uint64(column) * height)
-        place = (every + bottom) & (column_mask << (np.uint64(column) * height))
-        if not place or place & every:
-            continue
-        value = -_search(other, every | place, left - 1, -beta, -alpha, rows, order, keys, bounds)
+    for at in range(count):
+        value = -_search(
+            other, every | moves[left, at], left - 1, -beta, -alpha, height, bottom, board, masks,
+            moves, counts, keys, bounds,
+        )  # fmt: skip
         best = max(best, value)
         alpha = max(alpha, best)
         if alpha >= beta:
@@ -89,9 +105,21 @@ def _search(own, every, left, alpha, beta, rows, order, keys, bounds):
 
 
 @njit(cache=True, nogil=True)
-def solve_all(states, rows, columns, order, keys, bounds, found):
-    """Values of all moves of each state into ``found [B, columns]``; -2 for a full column."""
-    height = np.uint64(rows + 1)
+def solve_all(states, rows, columns, order, found):
+    """Values of all moves of each state into ``found [B, columns]``; -2 for a full column.
+
+    ``order`` are the columns from the middle outwards.
+    """
+    keys, bounds = np.zeros(SLOTS, np.uint64), np.zeros(SLOTS, np.uint64)
+    moves = np.zeros((rows * columns + 1, columns), np.uint64)
+    counts = np.zeros((rows * columns + 1, columns), np.int64)
+    height, bottom = np.uint64(rows + 1), np.uint64(0)
+    masks = np.zeros(columns, np.uint64)
+    for i in range(columns):
+        start = np.uint64(order[i]) * height
+        masks[i] = ((_ONE << np.uint64(rows)) - _ONE) << start
+        bottom |= _ONE << start
+    board = bottom * ((_ONE << np.uint64(rows)) - _ONE)
     for b in range(len(states)):
         own, every, left = np.uint64(0), np.uint64(0), rows * columns
         for row in range(rows):
@@ -103,15 +131,26 @@ def solve_all(states, rows, columns, order, keys, bounds, found):
                     left -= 1
                     if stone == states[b, rows * columns]:
                         own |= bit
-        for column in range(columns):
-            bottom = _ONE << (np.uint64(column) * height)
-            mask = ((_ONE << np.uint64(rows)) - _ONE) << (np.uint64(column) * height)
-            place = (every + bottom) & mask
-            if not place or place & every:
-                found[b, column] = -2
-            elif _has_four(own | place, height):
-                found[b, column] = 1
-            else:
-                found[b, column] = -_search(
-                    own ^ every, every | place, left - 1, -1, 1, rows, order, keys, bounds
-                )
+        legal, other = (every + bottom) & board, own ^ every
+        wins = _wins(own, board ^ every, height)
+        threats = _wins(other, board ^ every, height)
+        for i in range(columns):
+            place = legal & masks[i]
+            after = every | place
+            if not place:
+                value = -2
+            elif place & wins:
+                value = 1
+            elif threats & (after + bottom) & board & ~after:
+                value = -1
+            else:  # whether the other loses, and then whether the other wins: narrow windows
+                value = -1
+                for beta in (0, 1):
+                    result = _search(
+                        other, after, left - 1, beta - 1, beta, height, bottom, board, masks,
+                        moves, counts, keys, bounds,
+                    )  # fmt: skip
+                    if result < beta:
+                        value = 1 - beta
+                        break
+            found[b, order[i]] = value

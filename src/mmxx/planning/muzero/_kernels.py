@@ -37,9 +37,7 @@ def back_up(
     """
     num_actions = edges_i.shape[3]
     for b in range(len(value)):
-        if not (
-            math.isfinite(value[b]) and math.isfinite(reward[b]) and math.isfinite(discount[b])
-        ):
+        if not (math.isfinite(value[b]) and math.isfinite(reward[b]) and abs(discount[b]) <= 1):
             return 4 * b + BAD_VALUE
         node, action = leaf[0, b], leaf[1, b]
         child = edges_i[b, node, CHILD, action]
@@ -90,13 +88,14 @@ def back_up(
 
 @njit(cache=True, nogil=True)
 def select_puct(
-    nodes_i, nodes_f, edges_i, edges_f, bounds, leaf, place, invalid, factor, inverse, options
-):
+    nodes_i, nodes_f, edges_i, edges_f, bounds, leaf, place, invalid, growth, options
+):  # fmt: skip
     """Descend each row by pUCT to an edge without child: ``leaf`` and ``place`` as in `step_puct`.
 
-    ``factor[n]`` is the growth of the exploration, ``inverse[n]`` is 1 / (1 + n).
+    ``growth[0, n]`` is that of the exploration, ``growth[1, n]`` is 1 / (1 + n); ``options`` are
+    the norm, the parent's visits, whether the highest action wins a tie, and the depth limit.
     """
-    norm, parent_visits, highest, max_depth = options
+    norm, parent_visits, highest, max_depth = options[0], options[1], options[2], options[3]
     num_actions, batch = edges_i.shape[3], len(place)
     for b in range(batch):
         low, high = bounds[b, 0], bounds[b, 1]
@@ -122,10 +121,10 @@ def select_puct(
             else:
                 start, stretch = 0.0, 1.0
             best = -np.inf
-            scale = factor[total]
+            scale = growth[0, total]
             for a in range(num_actions):
                 count = edges_i[b, node, COUNT, a]
-                score = edges_f[b, node, PRIOR, a] * scale * inverse[count]
+                score = edges_f[b, node, PRIOR, a] * scale * growth[1, count]
                 if count > 0:
                     score += (edges_f[b, node, Q, a] - start) * stretch
                 if (score > best or (highest and score == best)) and (
@@ -231,8 +230,8 @@ def decide_gumbel(nodes_f, edges_i, edges_f, invalid, gumbel, logits, work, opti
 
 @njit(cache=True, nogil=True)
 def step_puct(
-    nodes_i, nodes_f, edges_i, edges_f, bounds, leaf, place, invalid, factor, inverse, options,
-    new, last, reward, discount, value, logits,
+    nodes_i, nodes_f, edges_i, edges_f, bounds, leaf, place, invalid, growth, options, new, last,
+    reward, discount, value, logits,
 ):  # fmt: skip
     """Back up node ``new`` (0: nothing yet) in all rows and, unless ``last``, select again.
 
@@ -248,8 +247,7 @@ def step_puct(
             return failed
     if not last:
         select_puct(
-            nodes_i, nodes_f, edges_i, edges_f, bounds, leaf, place, invalid, factor, inverse,
-            options,
+            nodes_i, nodes_f, edges_i, edges_f, bounds, leaf, place, invalid, growth, options
         )  # fmt: skip
     return -1
 

@@ -32,8 +32,8 @@ class MuZero:
 
     Args:
         game: A game by name ("tictactoe", "connect4", "gomoku", "catch", "gridworld", "cartpole", a
-            gymnasium id, "package.module:Game"), an object with the `Game` protocol, or a function
-            that makes a gymnasium environment.
+            gymnasium id, "open_spiel:NAME", "package.module:Game"), an object with the `Game`
+            protocol, a gymnasium environment, or a function that makes one.
         recipe: "paper", or "small" for what learns in seconds; see `recipe`.
         random_state: Seed; everything follows from it. None draws one.
         map: Runs the tasks of a generation: any function like the built-in one.
@@ -249,6 +249,6 @@ def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
 def _as_game(game: Any) -> Game:
     if isinstance(game, str):
         return make_game(game)
-    if callable(game) and not hasattr(game, "step"):
+    if hasattr(game, "unwrapped") or (callable(game) and not hasattr(game, "step")):
         return from_gymnasium(game)
     return check_game(game)

@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from mmxx.planning.muzero import matches
-from mmxx.planning.muzero.games import Game, InARow, tic_tac_toe
-from mmxx.planning.muzero.judges import connect_four_values, judge, solved_tic_tac_toe
+from mmxx.planning.muzero.games import Game, InARow
+from mmxx.planning.muzero.judges import (
+    connect_four_values,
+    judge,
+    solved_tic_tac_toe,
+    urgent_moves,
+)
 from mmxx.planning.muzero.learner import Item, Learner
 from mmxx.planning.muzero.self_play import Planner, Weights, copied, network_from
 from mmxx.planning.muzero.settings import Settings, recipe
@@ -19,7 +23,7 @@ from mmxx.planning.muzero.settings import Settings, recipe
 Orders = tuple[tuple[int, ...], ...]
 GENERATION = 300  # games of tic-tac-toe between two sets of weights
 STEPS_PER_GAME = 1 / 6.4
-_PART = 25  # positions of Connect Four in a task: some seconds to minutes for the solver
+_PART = 25  # positions of Connect Four in a task: seconds for the solver
 
 
 def board(simulations: int, total: int, schedule: int = 0, **changes: Any) -> Settings:
@@ -58,15 +62,53 @@ def control_task(moves: int, **changes: Any) -> Settings:
     return recipe("small", **{**base, **changes})
 
 
+def own_settings(config: Any, game: Game) -> Settings:
+    """Settings for a game that the user named, from the experiment's."""
+    more: dict[str, Any] = {
+        "search": config.search, "num_simulations": config.simulations,
+        "reanalyze_fraction": config.reanalyze, "network": config.network,
+        "blocks": config.blocks, "channels": config.channels, "turns": config.turns,
+    }  # fmt: skip
+    if game.num_players == 1:
+        return control_task(config.moves, **more)
+    more |= {"games": 64, "games_per_task": 64, "steps_per_game": 0.0, "steps_per_move": 0.05}
+    more |= {"total_moves": config.moves, "decay_steps": max(1, config.moves // 20)}
+    return board(config.simulations, 1, **more)
+
+
+def generations(settings: Settings) -> int:
+    """How many a training takes, or a guess where moves are counted."""
+    if settings.total_moves:
+        return settings.total_moves // (100 * settings.games) + 2
+    return -(-settings.total_games // settings.games) + 1
+
+
+def derangements(rng: np.random.Generator, actions: int, count: int) -> Orders:
+    """Permutations of the actions that leave none in its place.
+
+    Args:
+        rng: Draws them.
+        actions: How many actions.
+        count: How many permutations.
+    """
+    found: list[tuple[int, ...]] = []
+    while len(found) < count:
+        order = rng.permutation(actions)
+        if (order != range(actions)).all():
+            found.append(tuple(order.tolist()))
+    return tuple(found)
+
+
 class Study:
     """Several trainings that advance generation by generation, their tasks in one map.
 
     Args:
         learners: By name.
-        marks: For some of them the games after which their weights are set aside.
+        marks: For some of them the games, or moves where these are counted, after which their
+            weights are set aside.
 
     Attributes:
-        kept: Weights by (name, games), as ``"name@games"``.
+        kept: Weights by (name, mark), as ``"name@mark"``.
     """
 
     def __init__(
@@ -99,11 +141,12 @@ class Study:
         logged: dict[str, float] = {}
         for name, count in self._sizes:
             learner = self.learners[name]
-            trained_on = learner.games
+            trained_on = learner.moves if learner.settings.total_moves else learner.games
             learner.absorb(results[place : place + count])
             place += count
-            if trained_on in self.marks.get(name, ()):
-                self.kept[f"{name}@{trained_on}"] = copied(learner.weights)
+            for mark in self.marks.get(name, ()):
+                if mark <= trained_on and f"{name}@{mark}" not in self.kept:
+                    self.kept[f"{name}@{mark}"] = copied(learner.weights)
             row = learner.history[-1]
             logged |= {f"{name}/{key}": row[key] for key in ("loss", "return") if key in row}
         return logged
@@ -128,7 +171,7 @@ class JudgeItem:
     """A player to judge: a task.
 
     Attributes:
-        kind: "solved" (tic-tac-toe), "returns", or "connect4".
+        kind: "solved" (tic-tac-toe), "returns", or "positions".
         game: The game.
         settings: Of the search.
         weights: The network's.
@@ -136,7 +179,7 @@ class JudgeItem:
         permuted: Orders of the actions as g hears them, one for each repetition; () for none.
         seed: Draws starts.
         count: Episodes.
-        solved: Positions of "connect4" and the values of their moves, from `solve_positions`.
+        positions: What `judged_positions` gives, for "positions".
     """
 
     kind: str
@@ -147,7 +190,7 @@ class JudgeItem:
     permuted: Orders = ()
     seed: tuple[int, ...] = (0,)
     count: int = 32
-    solved: tuple[np.ndarray, np.ndarray] | None = None
+    positions: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def work_judge(item: JudgeItem) -> dict[str, float]:
@@ -166,15 +209,10 @@ def _judge(item: JudgeItem, planner: Planner) -> dict[str, float]:
         player = matches.planner_player(planner, item.simulations)
         score = matches.returns(item.game, player, item.count, rng, item.settings.max_moves)
         return {"return": score.mean, "low": score.interval[0], "high": score.interval[1]}
-    if item.kind == "connect4":
-        assert item.solved is not None
-        states, values = item.solved
-        action = _moves(planner, states, item.simulations)
-        chosen = np.take_along_axis(values, action[:, None], 1)[:, 0]
-        legal = values > -2
-        best = values == values.max(1, keepdims=True)
-        chance = (best.sum(1) / legal.sum(1)).mean()
-        return {"optimal": float((chosen == values.max(1)).mean()), "random": float(chance)}
+    if item.kind == "positions":
+        assert item.positions is not None
+        share, chance = good_moves(planner, *item.positions, item.simulations)
+        return {"optimal": share, "random": chance}
     solved = solved_tic_tac_toe()
     action = _moves(planner, solved.states[solved.running], item.simulations)
     return vars(judge(solved, action))
@@ -187,9 +225,25 @@ def _moves(planner: Planner, states: np.ndarray, simulations: int) -> np.ndarray
     )
 
 
+def good_moves(
+    planner: Planner, states: np.ndarray, good: np.ndarray, simulations: int
+) -> tuple[float, float]:
+    """In what share of the positions the player's move is good, and a random one would be.
+
+    Args:
+        planner: Network and search.
+        states: The positions.
+        good: Their good moves, bool [P, A].
+        simulations: 0 is the policy without search.
+    """
+    action = _moves(planner, states, simulations)
+    chance = good.sum(1) / planner.game.legal(states).sum(1)
+    return float(good[np.arange(len(good)), action].mean()), float(chance.mean())
+
+
 @dataclass(frozen=True)
 class PositionsItem:
-    """Positions of Connect Four to draw and to solve: a task.
+    """Positions to draw and to judge: a task.
 
     Attributes:
         game: The board.
@@ -204,35 +258,43 @@ class PositionsItem:
     ply: int
 
 
-def solve_positions(item: PositionsItem) -> tuple[np.ndarray, np.ndarray]:
-    """Running positions after random play in which not every move is best, and their values."""
+def judged_positions(item: PositionsItem) -> tuple[np.ndarray, np.ndarray]:
+    """Running positions after random play, and their good moves, bool [P, A].
+
+    With gravity the moves that keep the value, by the exact solver; else those that win at once,
+    or block a win. Positions in which every move is good, or none, are left out.
+    """
     game = item.game
     rng = np.random.default_rng(item.seed)
     blind = matches.random_player(game)
-    states, values = [], []
+    states, moves = [], []
     while sum(map(len, states)) < item.count:
         state = game.init(rng, 4 * item.count)
         for _ in range(item.ply):
             state, _, done = game.step(state, blind(state, rng))
             state = state[done == 0]
         state = state[: item.count]
-        value = connect_four_values(state, game.rows, game.columns)
-        open_ = (value.max(1) > np.where(value > -2, value, 2).min(1)).nonzero()[0]
-        states.append(state[open_])
-        values.append(value[open_])
-    return np.concatenate(states)[: item.count], np.concatenate(values)[: item.count]
+        if game.gravity:
+            value = connect_four_values(state, game.rows, game.columns)
+            good = value == value.max(1, keepdims=True)
+        else:
+            good = np.array([urgent_moves(game, one) for one in state], bool)
+            good = good.reshape(len(state), game.num_actions)
+        some = good.any(1) & (good != game.legal(state)).any(1)
+        states.append(state[some])
+        moves.append(good[some])
+    return np.concatenate(states)[: item.count], np.concatenate(moves)[: item.count]
 
 
-def position_items(config: Any, study: Study, seed: int) -> list[PositionsItem]:
-    """The positions that the solver judges Connect Four on, in parts; [] where it is not asked."""
-    if "connect4" not in config.parts:
+def position_items(config: Any, game: Game, seed: int) -> list[PositionsItem]:
+    """The positions that a game's moves are judged in, in parts; [] where nothing judges it."""
+    if not isinstance(game, InARow) or (game.gravity and (game.rows + 1) * game.columns > 63):
         return []
-    game = study.learners["connect4"].game
-    assert isinstance(game, InARow)
+    ply = config.ply if game.gravity else game.num_actions // 2  # early, nothing is urgent
     parts = range(-(-config.positions // _PART))
     counts = [min(_PART, config.positions - part * _PART) for part in parts]
     return [
-        PositionsItem(game, (seed, 8, part), count, config.ply)
+        PositionsItem(game, (seed, 8, part), count, ply)
         for part, count in zip(parts, counts, strict=True)
     ]
 
@@ -253,7 +315,7 @@ def judge_items(
         seeds: Of the repetitions.
         orders: Permutations of the actions for the control.
         mixed: The same for MuZero itself, where a sham stands in its place.
-        solved: What became of `position_items`.
+        solved: What `judged_positions` made of `position_items`.
     """
     items: dict[str, JudgeItem] = {}
 
@@ -287,86 +349,39 @@ def judge_items(
             add(f"{name} {config.simulations}", name, config.simulations)
     if "cartpole" in config.parts:
         both = {"kind": "returns", "seed": (seeds[0], 7), "count": config.episodes}
-        for n in dict.fromkeys((*[n for n in config.tests if n <= 100], config.simulations)):
+        for n in sorted({0, *(n for n in config.tests if n <= 100), config.simulations}):
             add(f"cartpole {n}", "cartpole", n, **both)
         add("cartpole permuted", "cartpole", config.simulations, **both, permuted=((1, 0),))
+        for mark in study.marks["cartpole"]:
+            for player in ("0", f"{config.simulations}", "permuted"):
+                own = items[f"cartpole {player}"]
+                kept = study.kept[f"cartpole@{mark}"]
+                items[f"cartpole@{mark} {player}"] = replace(own, weights=kept)
     if "connect4" in config.parts:
-        states, values = (np.concatenate(part) for part in zip(*solved, strict=True))
+        states, good = (np.concatenate(part) for part in zip(*solved, strict=True))
         for n in (0, config.simulations, 4 * config.simulations):
-            add(f"connect4 {n}", "connect4", n, kind="connect4", solved=(states, values))
+            add(f"connect4 {n}", "connect4", n, kind="positions", positions=(states, good))
     return items
 
 
-# -- what the model knows ----------------------------------------------------------------------
+def quarters(moves: int) -> tuple[int, ...]:
+    """The moves after which CartPole is judged on the way."""
+    return moves // 4, 2 * (moves // 4), 3 * (moves // 4)
 
 
-def model_errors(planner: Planner, depth: int, rng: np.random.Generator) -> list[dict[str, float]]:
-    """Mean errors of reward and value along random play of tic-tac-toe, by depth of the unroll.
+def on_the_way(results: dict[str, Any], moves: int, simulations: int) -> str:
+    """In words: CartPole's returns before the policy has absorbed the search.
 
     Args:
-        planner: Network and settings.
-        depth: Steps.
-        rng: Draws positions and moves.
-
-    Returns:
-        For each depth the mean |r - true reward|, and |v - minimax value| of the positions that
-        are not over, and of those that are (where the true value is 0).
+        results: Of all players.
+        moves: Of the whole training.
+        simulations: Of the search.
     """
-    solved, game = solved_tic_tac_toe(), tic_tac_toe()
-    place = rng.choice(solved.running, 1000)
-    net = planner.net
     rows = []
-    told = true = np.zeros(len(place))
-    with torch.inference_mode():
-        hidden, value, _ = net.initial_inference(
-            torch.from_numpy(game.observe(solved.states[place]))
+    for mark in quarters(moves):
+        policy, search, permuted = (
+            f"{results[f'cartpole@{mark} {player}']['return']:.1f}"
+            for player in (0, simulations, "permuted")
         )
-        for step in range(depth + 1):
-            over = solved.over[place]
-            off = np.abs(value.numpy() - np.where(over, 0, solved.value[place]))
-            row = {"depth": float(step), "value": _mean(off[~over])}
-            row["value after the end"] = _mean(off[over])
-            row["reward"] = float(np.abs(told - true).mean())
-            rows.append(row)
-            legal = solved.children[place] >= 0
-            weights = rng.random(legal.shape) * np.where(legal.any(1, keepdims=True), legal, 1)
-            action = weights.argmax(1)
-            after = np.where(over, place, solved.children[place, action])
-            # the mover wins where the one to move afterwards has lost
-            true = np.where(~over & solved.over[after], -solved.value[after], 0)
-            hidden, reward, value, _ = net.recurrent_inference(hidden, torch.from_numpy(action))
-            told, place = reward.numpy(), after
-    return rows
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else 0.0
-
-
-def tree_facts(planner: Planner, rng: np.random.Generator, count: int = 64) -> dict[str, float]:
-    """Depth of the trees of some positions of tic-tac-toe, and what they spend on what cannot be.
-
-    Args:
-        planner: Network and settings.
-        rng: Draws the positions.
-        count: Positions.
-    """
-    solved, game = solved_tic_tac_toe(), planner.game
-    place = rng.choice(solved.running, count)
-    state = solved.states[place]
-    tree = planner.search(game.observe(state), game.legal(state), 0, state=state).tree
-    impossible = total = 0
-    for b in range(count):
-        at = {0: int(place[b])}
-        for node in range(1, tree.node_visits.shape[1]):
-            above = at[int(tree.parents[b, node])]
-            below = (
-                -1 if above < 0 else int(solved.children[above, tree.action_from_parent[b, node]])
-            )
-            at[node] = below
-            total += 1
-            impossible += below < 0
-    return {
-        "mean depth": float(tree.depths().max(1).mean()),
-        "nodes past the rules": impossible / total,
-    }
+        rows.append(f"after {mark} steps {policy}, {search}, {permuted}")
+    return f"policy, search, permuted: {'; '.join(rows)}"

@@ -186,6 +186,7 @@ CARD = Card(
         "mmxx.planning.muzero:rules_model",
         "mmxx.planning.muzero:make_game",
         "mmxx.planning.muzero:from_gymnasium",
+        "mmxx.planning.muzero:from_open_spiel",
         "mmxx.planning.muzero:OneAtATime",
         "mmxx.planning.muzero:InARow",
         "mmxx.planning.muzero:Catch",
@@ -206,6 +207,8 @@ CARD = Card(
         "moves to begin a game, whose value target is the search's own; cross-entropy heads and "
         "Adam with a rate that falls linearly. Without these a small network hardly learns here. "
         "The recipe 'paper' has the paper's own.",
+        "In a learned model of a game for two the players alternate, unless turns='learned' adds a "
+        "head that says who moves on.",
         "Self-play and training alternate in generations with a lag of one, not freely, so that a "
         "run repeats bit by bit.",
         "Ties in the tree go to the lowest action; the pseudocode takes the highest.",
@@ -215,5 +218,5 @@ CARD = Card(
         "Reanalyze searches again, each generation, a share of the positions that were drawn for "
         "training, and bootstraps from the target network.",
     ),
-    scale=frozenset({"map"}),
+    scale=frozenset({"map", "ddp"}),
 )

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from mmxx.lab.run import Run
     from mmxx.planning.muzero.arms import Study
     from mmxx.planning.muzero.learner import Learner
-    from mmxx.planning.muzero.settings import Settings
 
 _SHAM = False  # whether the controls that must fail stand in MuZero's place
 _BOARD = ("optimal-play", "search-adds", "model-matters", "search-teaches", "curve-rises")
@@ -27,8 +26,8 @@ class Config:
     """Learn tic-tac-toe without its rules; --full adds AlphaZero, CartPole and Connect Four."""
 
     env: str = "tictactoe"
-    """tictactoe, connect4, gomoku, catch, gridworld, cartpole, a gymnasium id, or your own game as
-    package.module:Game, which imports that module."""
+    """tictactoe, connect4, gomoku, catch, gridworld, cartpole, a gymnasium id, open_spiel:NAME, or
+    your own game as package.module:Game, which imports that module."""
     search: Literal["muzero", "gumbel"] = "muzero"
     """Whose search: pUCT, or Gumbel MuZero's."""
     simulations: int = 25
@@ -55,13 +54,22 @@ class Config:
     connect4_games: int = 6000
     """Games of Connect Four."""
     positions: int = 500
-    """Positions of Connect Four that an exact solver judges."""
+    """Positions that are judged one by one: of Connect Four by an exact solver, of Gomoku by the
+    moves that win or save at once."""
     ply: int = 14
-    """Moves before these positions."""
+    """Moves before the positions of Connect Four."""
     moves: int = 20_000
     """Environment steps in another env than tictactoe."""
     reanalyze: float = 0.0
     """Share of the samples that are searched again, in another env."""
+    network: Literal["mlp", "resnet"] = "mlp"
+    """A perceptron, or a residual network for planes, in another env."""
+    blocks: int = 2
+    """Residual blocks of h and of g."""
+    channels: int = 32
+    """Planes of the residual network's hidden state."""
+    turns: Literal["alternate", "learned"] = "alternate"
+    """Whether the players of another env for two alternate, or who moves on is learned."""
     episodes: int = 32
     """Greedy episodes, or games against a random player, of a test in another env."""
 
@@ -75,6 +83,11 @@ class Config:
                 raise ValueError(f"{name} must be numbers from {least}, each once, got {values}")
         if not self.parts or len(set(self.parts)) < len(self.parts):
             raise ValueError(f"parts must name one or more, each once, got {self.parts}")
+        for name in ("reanalyze", "network", "turns"):
+            if self.env == "tictactoe" and getattr(self, name) != getattr(Config, name):
+                raise ValueError(
+                    f"{name} goes with another env than tictactoe, got {getattr(self, name)!r}"
+                )
         if not 0 <= self.reanalyze <= 1:
             raise ValueError(f"reanalyze must be from 0 to 1, got {self.reanalyze}")
         if self.control_games > self.games:
@@ -102,11 +115,13 @@ def run(config: Config, run: Run) -> None:
     from mmxx.planning.muzero import arms
 
     study = arms.Study(_learners(config, run), _marks(config, run))
-    longest = max(_generations(learner.settings) for learner in study.learners.values())
+    longest = max(arms.generations(learner.settings) for learner in study.learners.values())
     _train(run, study, longest)
-    orders = _orders(run, 9, 3)
-    parts = arms.position_items(config, study, run.seed)
-    solved = run.once("positions", run.map, arms.solve_positions, parts) if parts else []
+    orders = arms.derangements(run.rng("permutations"), 9, 3)
+    parts: list[arms.PositionsItem] = []
+    if "connect4" in config.parts:
+        parts = arms.position_items(config, study.learners["connect4"].game, run.seed)
+    solved = run.once("positions", run.map, arms.judged_positions, parts) if parts else []
     mixed = orders if _SHAM else ()
     items = arms.judge_items(config, study, _seeds(config, run), orders, mixed, solved)
     found = run.once("judged", run.map, arms.work_judge, list(items.values()))
@@ -124,7 +139,10 @@ def run(config: Config, run: Run) -> None:
     if "cartpole" in config.parts:
         _measure_cartpole(config, run, results)
     for name, caption in (
-        ("cartpole", "CartPole-v1: mean return with its interval, by simulations."),
+        (
+            "cartpole",
+            "CartPole-v1: mean return with its interval, by simulations; @: after so many steps.",
+        ),
         ("connect4", "Connect Four: share of optimal moves, and that of random play."),
     ):
         rows = [
@@ -196,27 +214,21 @@ def _learners(config: Config, run: Run) -> dict[str, Learner]:
 
 
 def _marks(config: Config, run: Run) -> dict[str, tuple[int, ...]]:
-    """Where the weights of the short trainings are set aside for the learning curve."""
+    """Where weights are set aside for the learning curves."""
+    from mmxx.planning.muzero import arms
+
     third = config.control_games
     marks = tuple(sorted({third, *range(third, config.games, third), config.games}))
-    return {f"muzero-{seed}": marks for seed in _seeds(config, run)}
-
-
-def _generations(settings: Settings) -> int:
-    """How many a training takes, or a guess where moves are counted."""
-    if settings.total_moves:
-        return settings.total_moves // (100 * settings.games) + 2
-    return -(-settings.total_games // settings.games) + 1
+    found = {f"muzero-{seed}": marks for seed in _seeds(config, run)}
+    return found | {"cartpole": arms.quarters(config.cartpole_moves)}
 
 
 def _train(run: Run, study: Study, generations: int) -> None:
     """Play and train, generation by generation, until everyone has finished."""
-    from mmxx.planning.muzero.learner import work
-
     every = max(1, generations // 10)
     loop = run.loop("training", _NEVER, state={"study": study}, every=every)
     for step in loop:
-        logged = study.absorb(run.map(work, study.tasks()))
+        logged = study.absorb(_done(run, study.tasks()))
         run.log(step, **logged)
         losses = {name: value for name, value in logged.items() if name.endswith("/loss")}
         if losses and not run.check_finite(step, **losses):  # the first games are played untrained
@@ -225,17 +237,25 @@ def _train(run: Run, study: Study, generations: int) -> None:
             loop.finish()
 
 
+def _done(run: Run, items: list[Any]) -> list[Any]:
+    """The results of a generation's tasks; a GPU, or several devices, train outside the workers.
+
+    Of several processes each plays the same games and trains on its part of every batch.
+    """
+    from mmxx.planning.muzero.learner import work
+    from mmxx.planning.muzero.training import TrainItem, train
+
+    team = run if run.options.devices > 1 else None
+    if team is None and run.device.type == "cpu":
+        return run.map(work, items)
+    played = iter(run.map(work, [one for one in items if not isinstance(one, TrainItem)]))
+    return [
+        train(one, device=run.device, team=team) if isinstance(one, TrainItem) else next(played)
+        for one in items
+    ]
+
+
 # -- judging -----------------------------------------------------------------------------------
-
-
-def _orders(run: Run, actions: int, count: int) -> tuple[tuple[int, ...], ...]:
-    """Permutations of the actions that leave none in its place."""
-    rng, found = run.rng("permutations"), []
-    while len(found) < count:
-        order = rng.permutation(actions)
-        if (order != range(actions)).all():
-            found.append(tuple(order.tolist()))
-    return tuple(found)
 
 
 def _rounded(row: dict[str, float]) -> dict[str, float]:
@@ -287,15 +307,15 @@ def _measure_long(config: Config, run: Run, results: dict[str, Any]) -> None:
 
 
 def _measure_cartpole(config: Config, run: Run, results: dict[str, Any]) -> None:
+    from mmxx.planning.muzero import arms
+
     own = results[f"cartpole {config.simulations}"]["return"]
     permuted = results["cartpole permuted"]["return"]
     run.measure("cartpole", own, control=permuted)
-    run.measure("cartpole-model-matters", permuted)
-    if 0 in config.tests:
-        policy = results["cartpole 0"]["return"]
-        run.measure("cartpole-search-adds", own - policy, baseline=policy)
-    else:
-        run.not_measured("cartpole-search-adds", "it needs the test with 0 simulations")
+    way = arms.on_the_way(results, config.cartpole_moves, config.simulations)
+    run.measure("cartpole-model-matters", permuted, note=way)
+    policy = results["cartpole 0"]["return"]
+    run.measure("cartpole-search-adds", own - policy, baseline=policy, note=way)
 
 
 # -- what is shown -----------------------------------------------------------------------------
@@ -306,7 +326,7 @@ def _show(config: Config, run: Run, study: Study, results: dict[str, Any]) -> No
     import numpy as np
 
     from mmxx.lab.report import figures
-    from mmxx.planning.muzero import arms, showing
+    from mmxx.planning.muzero import showing
 
     seed = run.seed
     learner = study.learners[f"muzero-{seed}"]
@@ -336,21 +356,16 @@ def _show(config: Config, run: Run, study: Study, results: dict[str, Any]) -> No
     figure = figures.curves(lines, xlabel="games", ylabel="share of optimal moves")
     run.figure("learning", figure, "Learning, judged in all 4,520 positions.")
     planner = showing.planner_of(learner)
-    errors = arms.model_errors(planner, 5, run.rng("errors"))
+    errors = showing.model_errors(planner, 5, run.rng("errors"))
     run.table(
         "model-errors", [_rounded(row) for row in errors],
         "Mean errors of the learned model along random play, by depth.",
     )  # fmt: skip
-    facts = arms.tree_facts(planner, run.rng("trees"))
+    facts = showing.tree_facts(planner, run.rng("trees"))
     run.table(
         "trees", [_rounded(facts)], "Searches of 64 positions with the simulations of training."
     )
-    rows = [
-        {"games": int(row["games"]), "steps": int(row["step"])}
-        | {k: float(f"{row[k]:.4g}") for k in ("loss", "policy_loss", "value_loss", "reward_loss",
-                                                "moves_per_game", "visit_entropy") if k in row}
-        for row in learner.history[1:-1 or None]
-    ]  # fmt: skip
+    rows = showing.training_rows(learner)
     run.table("training", rows, "MuZero's training by generation.")
     figure = _draw_tree(showing.main_lines(planner), showing.BOARD)
     run.figure("tree", figure, "A search: visits N, prior P and Q of its main lines.")
@@ -400,33 +415,29 @@ def _own(config: Config, run: Run) -> None:
         game = make_game(config.env)
     except ValueError as error:
         raise BadInputError(f"env: {error}") from error
-    for claim in CARD.claims:
-        run.not_measured(claim.id, f"{config.env} was learned instead of tic-tac-toe")
-    more: dict[str, Any] = {
-        "search": config.search, "num_simulations": config.simulations,
-        "reanalyze_fraction": config.reanalyze,
-    }  # fmt: skip
-    if game.num_players == 2:
-        more |= {"games": 64, "games_per_task": 64, "steps_per_game": 0.0, "steps_per_move": 0.05}
-        more |= {"total_moves": config.moves, "decay_steps": max(1, config.moves // 20)}
-        settings = arms.board(config.simulations, 1, **more)
-    else:
-        settings = arms.control_task(config.moves, **more)
-    study = arms.Study({"agent": Learner(game, settings, run.seed)}, {})
-    _train(run, study, _generations(settings))
-    learner = study.learners["agent"]
+    try:
+        settings = arms.own_settings(config, game)
+        learner = Learner(game, settings, run.seed)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+    study = arms.Study({"agent": learner}, {})
+    _train(run, study, arms.generations(settings))
     tests = [n for n in config.tests if n <= 4 * config.simulations]
-    rows = run.once("tests", showing.test_rows, learner, tests, config.episodes, run.seed)
-    against = "against a random player" if game.num_players == 2 else "mean return"
-    run.table("tests", rows, f"{config.episodes} greedy episodes, {against}, 95 per cent interval.")
-    history = [row for row in learner.history if "return" in row]
-    run.table(
-        "training",
-        [
-            {k: float(f"{row[k]:.4g}") for k in ("games", "moves", "step", "return")}
-            for row in history
-        ],
-        "Self-play by generation; a first player's rewards where two play.",
-    )
+    parts = arms.position_items(config, game, run.seed)
+    judged = run.once("positions", run.map, arms.judged_positions, parts) if parts else []
+    rows = run.once("tests", showing.test_rows, learner, tests, config.episodes, run.seed, judged)
+    against = "result against a random player" if game.num_players == 2 else "mean return"
+    for claim in CARD.claims:
+        run.not_measured(
+            claim.id,
+            f"{config.env} was learned instead of tic-tac-toe: {against} {rows[-1]['mean']:.3g} "
+            f"with {rows[-1]['simulations']} simulations",
+        )
+    caption = f"{config.episodes} greedy episodes, {against}, 95 per cent interval."
+    if parts:
+        how = "of an exact solver" if parts[0].game.gravity else "that win at once, or block"
+        caption += f" Good moves: the share of {config.positions} positions with one {how}."
+    run.table("tests", rows, caption)
+    run.table("training", showing.training_rows(learner), "The training by generation.")
     content = showing.agent_bytes(learner, config.env)
     run.artifact("agent.safetensors", content, "For MuZero.load, and to play against.")

@@ -354,7 +354,9 @@ def check_game(game: Any) -> Game:
              "observe", "to_play")  # fmt: skip
     missing = [part for part in parts if not hasattr(game, part)]
     if missing:
-        raise ValueError(f"game {game!r} lacks {', '.join(missing)} of the Game protocol")
+        alone = all(hasattr(game, part) for part in ("reset", "legal_actions", "step"))
+        hint = "; hand in OneAtATime(its class, num_actions=…)" if alone else ""
+        raise ValueError(f"game {game!r} lacks {', '.join(missing)} of the Game protocol{hint}")
     if game.num_players not in (1, 2):
         raise ValueError(
             f"num_players must be 1 or 2 (two-player zero-sum or single-player), got "

@@ -19,11 +19,14 @@ class Unrolled(NamedTuple):
         policy: Logits, [K + 1, B, A].
         value: Head outputs, [K + 1, B, bins], bins being 1 without a support.
         reward: Head outputs of the K steps, [K, B, bins].
+        again: Logits of whether who moved in a step moves in the next, [K, B]; empty without such
+            a head.
     """
 
     policy: Tensor
     value: Tensor
     reward: Tensor
+    again: Tensor
 
 
 class MuZeroNetwork(nn.Module):
@@ -36,6 +39,8 @@ class MuZeroNetwork(nn.Module):
         g: (hidden state, action [B]) -> (next hidden state, reward head [B, bins]).
         f: Hidden state -> (policy logits [B, A], value head [B, bins]).
         support: Of the value and reward heads; None for scalars, trained by squared error.
+        again: Hidden state after a step -> logit [B, 1] of whether the same player moves on; None
+            where players alternate.
 
     Source: Equation 1 of the methods; appendix F and G.
 
@@ -48,11 +53,17 @@ class MuZeroNetwork(nn.Module):
     """
 
     def __init__(
-        self, h: nn.Module, g: nn.Module, f: nn.Module, support: DiscreteSupport | None
+        self,
+        h: nn.Module,
+        g: nn.Module,
+        f: nn.Module,
+        support: DiscreteSupport | None,
+        again: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.h, self.g, self.f = h, g, f
         self.support = support
+        self.again = again
 
     def scalar(self, head: Tensor) -> Tensor:
         """A head's output [..., bins] as numbers [...]."""
@@ -87,9 +98,12 @@ class MuZeroNetwork(nn.Module):
         logits, value = self.f(torch.cat(states))
         steps, batch = len(states), len(observation)
         none = value.new_zeros(0, batch, value.shape[-1])
+        again = none[..., 0]
+        if self.again is not None and rewards:
+            again = self.again(torch.cat(states[1:])).reshape(steps - 1, batch)
         return Unrolled(
             logits.reshape(steps, batch, -1), value.reshape(steps, batch, -1),
-            torch.stack(rewards) if rewards else none,
+            torch.stack(rewards) if rewards else none, again,
         )  # fmt: skip
 
 
@@ -138,6 +152,7 @@ def mlp_network(
     width: int = 128,
     support: DiscreteSupport | None = None,
     normalised: bool = True,
+    turns: bool = False,
     generator: torch.Generator | None = None,
 ) -> MuZeroNetwork:
     """A linear h, and g and f of one hidden layer each.
@@ -150,6 +165,7 @@ def mlp_network(
         support: Of the value and reward heads; None for scalars.
         normalised: LayerNorm at the input of g and f, and g adds to its input. Without it a
             small network hardly learns from states that were scaled to [0, 1].
+        turns: Whether a head says if the same player moves on.
         generator: Draws the weights; None draws from torch's default generator.
 
     Example:
@@ -164,6 +180,7 @@ def mlp_network(
             _Dynamics(num_actions, state_size, width, bins, normalised),
             _Prediction(num_actions, state_size, width, bins, normalised),
             support,
+            nn.Sequential(nn.LayerNorm(state_size), nn.Linear(state_size, 1)) if turns else None,
         )
 
     return _drawn(build, generator)
@@ -265,6 +282,7 @@ def resnet_network(
     blocks: int = 16,
     channels: int = 256,
     support: DiscreteSupport | None = None,
+    turns: bool = False,
     generator: torch.Generator | None = None,
 ) -> MuZeroNetwork:
     """Residual h and g with the heads of AlphaZero, for boards.
@@ -275,6 +293,7 @@ def resnet_network(
         blocks: Residual blocks of h and of g.
         channels: Planes of the hidden state.
         support: Of the value and reward heads; None for scalars.
+        turns: Whether a head says if the same player moves on.
         generator: Draws the weights; None draws from torch's default generator.
 
     Raises:
@@ -301,6 +320,7 @@ def resnet_network(
             _ConvDynamics(action_planes(num_actions, height, width), channels, blocks, bins),
             _ConvPrediction(channels, height * width, num_actions, bins),
             support,
+            _head(channels, 1, height * width, channels, 1) if turns else None,
         )
 
     return _drawn(build, generator)

@@ -41,18 +41,23 @@ def main(
     if path.is_dir():
         path = path / "artifacts" / "agent.safetensors"
     try:
+        if options.simulations < 1:
+            raise ValueError(f"--simulations must be 1 or more, got {options.simulations}")
+        if not path.is_file():
+            raise ValueError(f"{path} is not there")
         agent = MuZero.load(path)
-        if agent.game.num_players != 2 or options.simulations < 1:
-            raise ValueError("it takes a game for two, and 1 simulation or more")
+        if agent.game.num_players != 2:
+            raise ValueError(f"{agent.name} is a game for one; it takes one for two")
     except ValueError as error:
         print(f"play: {error}", file=sys.stderr)
         return 2
     game = agent.game
     state = game.init(np.random.default_rng(), 1)
     person = int(options.second)
-    say(f"You are {'XO'[person]}. Moves are numbers from 1 to {game.num_actions}; q leaves.")
+    who = f"You are {'XO'[person]}" if isinstance(game, InARow) else f"You are player {person + 1}"
+    say(f"{who}. Moves are numbers from 1 to {game.num_actions}; q leaves.")
     while True:
-        say("\n" + draw(game, state))
+        say("\n" + draw(game, state, numbered=True))
         legal = game.legal(state)
         mover = int(game.to_play(state)[0])
         if mover == person:
@@ -66,9 +71,10 @@ def main(
             say(f"It plays {action + 1}, and sees {value:+.2f} for itself.")
         state, reward, done = game.step(state, np.array([action]))
         if done[0]:
-            say("\n" + draw(game, state))
+            say("\n" + draw(game, state, numbered=True))
             won = "You win." if mover == person else "It wins."
-            say(won if reward[0] > 0 else "A draw." if isinstance(game, InARow) else "The end.")
+            lost = "It wins." if mover == person else "You win."
+            say(won if reward[0] > 0 else lost if reward[0] < 0 else "A draw.")
             return 0
 
 

@@ -8,7 +8,7 @@ next; hidden states lie in one pool.
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -82,7 +82,8 @@ def muzero_policy(
 
     Raises:
         ValueError: A setting is out of range; a row has no legal action; the model gives
-            something that is not finite, or of another shape; the tree would not fit.
+            something that is not finite, a discount beyond ±1, or another shape; the tree would
+            not fit.
 
     Source: Appendix B and the published pseudocode, with the signs of two players corrected: every
         value and reward is the mover's, and an edge's discount carries the sign.
@@ -120,17 +121,18 @@ def muzero_policy(
         search.nodes_f[:, 0, k.SUM] = 0
     low_high = np.empty((search.batch, 2), search.dtype)
     low_high[:] = bounds
-    options = (norm, _PARENT_VISITS[parent_visits], tie == "highest", search.max_depth)
-    factor = exploration(num_simulations, pb_c_init, pb_c_base).astype(search.dtype)
-    inverse = (1 / np.arange(1.0, num_simulations + 2)).astype(search.dtype)
+    options = np.array(
+        [norm, _PARENT_VISITS[parent_visits], tie == "highest", search.max_depth], np.int64
+    )
+    growth = _growth(num_simulations, pb_c_init, pb_c_base, search.dtype)
 
     step = partial(
         k.step_puct, search.nodes_i, search.nodes_f, search.edges_i, search.edges_f, low_high,
-        search.leaf, search.place, search.invalid, factor, inverse, options,
+        search.leaf, search.place, search.invalid, growth, options,
     )  # fmt: skip
     tree = search.run(step, recurrent_fn)
     counts = tree.children_visits[:, 0]
-    weights = counts / counts.sum(1, keepdims=True).clip(1).astype(search.dtype)
+    weights = counts / np.maximum(counts.sum(1, keepdims=True), 1).astype(search.dtype)
     action = choose(counts, temperature, tie == "highest", rng)
     return PolicyOutput(search.alike(action), search.alike(weights.astype(search.dtype)), tree)
 
@@ -145,10 +147,12 @@ def _normalisation(q_norm: QNorm) -> tuple[int, tuple[float, float]]:
     raise ValueError(f"q_norm must be 'tree', 'siblings' or (low, high), got {q_norm!r}")
 
 
-def exploration(num_simulations: int, pb_c_init: float, pb_c_base: float) -> np.ndarray:
-    """sqrt(n)·(c1 + log((n + c2 + 1)/c2)) for n = 0 … num_simulations + 1, float64."""
+@lru_cache(64)
+def _growth(num_simulations: int, pb_c_init: float, pb_c_base: float, dtype: Any) -> np.ndarray:
+    """sqrt(n)·(c1 + log((n + c2 + 1)/c2)) and 1/(1 + n) for n = 0 … num_simulations + 1, [2, ·]."""
     n = np.arange(num_simulations + 2, dtype=np.float64)
-    return np.sqrt(n) * (pb_c_init + np.log((n + pb_c_base + 1) / pb_c_base))
+    factor = np.sqrt(n) * (pb_c_init + np.log((n + pb_c_base + 1) / pb_c_base))
+    return np.stack([factor, 1 / (1 + n)]).astype(dtype)
 
 
 def add_noise(search: Search, alpha: float, fraction: float, rng: np.random.Generator) -> None:
@@ -171,8 +175,9 @@ def choose(
         if highest:
             return counts.shape[1] - 1 - counts[:, ::-1].argmax(1)
         return counts.argmax(1)
-    with np.errstate(divide="ignore"):
-        logs = np.log(counts) / temperature
+    logs = np.full(counts.shape, -np.inf)
+    np.log(counts, out=logs, where=counts > 0)
+    logs /= temperature
     weights = np.exp(logs - logs.max(1, keepdims=True))
     total = weights.cumsum(1)
     draws = rng.random((len(counts), 1)) * total[:, -1:]
@@ -211,7 +216,8 @@ class Search:
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"root must be float32 or float64, got {self.dtype}")
         self.logits = logits.astype(self.dtype)
-        self.batch, self.num_actions = logits.shape
+        self.batch, self.num_actions = self._shape = logits.shape
+        self._rows = (self.batch,)
         self.num_simulations = num_simulations
         self.max_depth = max_depth or num_simulations
         self.invalid = _invalid(invalid_actions, logits.shape)
@@ -223,7 +229,7 @@ class Search:
         self.edges_i = np.zeros((rows, nodes, 2, actions), np.int32)
         self.edges_f = np.zeros((rows, nodes, 2, actions), self.dtype)
         self.nodes_i[:, 0] = (1, -1, -1)
-        self.nodes_f[:, 0] = np.stack([value, value, 0 * value, 0 * value], 1)
+        self.nodes_f[:, 0, k.SUM] = self.nodes_f[:, 0, k.RAW] = value
         self.edges_i[:, 0, k.CHILD] = -1
         self.leaf = np.zeros((2, rows), np.int32)
         self.place = np.zeros(rows, np.int64)
@@ -284,24 +290,38 @@ class Search:
                     actions = self.alike(self.leaf[1].astype(np.int64))
                 output, embedding = recurrent_fn(actions, pool.gather())
                 pool.store(i, embedding)
-                failed = step(i, i == most, *self._outputs(output))
+                parts = (output.reward, output.discount, output.value, output.prior_logits)
+                if not self._fit(*parts):
+                    parts = self._converted(parts)
+                failed = step(i, i == most, *parts)
                 if failed >= 0:
                     self._refuse(i, failed, output)
         return Tree(
             self.nodes_i, self.nodes_f, self.edges_i, self.edges_f, self.invalid, pool.values
         )
 
-    def _outputs(self, output: RecurrentOutput) -> list[np.ndarray]:
-        given = [output.reward, output.discount, output.value, output.prior_logits]
-        for place, one in enumerate(given):
-            if not (type(one) is np.ndarray and one.dtype == self.dtype and one.flags.c_contiguous):
-                one = given[place] = to_numpy(one, self.dtype)
-            if one.shape != (self.logits.shape if place == 3 else self.place.shape):
-                shapes = [to_numpy(part).shape for part in given]
-                raise ValueError(
-                    f"recurrent_fn must give reward, discount, value [{self.batch}] and "
-                    f"prior_logits {list(self.logits.shape)}, got {shapes}"
-                )
+    def _fit(self, reward: Any, discount: Any, value: Any, logits: Any) -> bool:
+        """Whether the kernels can take what the model gave as it is."""
+        dtype, rows = self.dtype, self._rows
+        return (
+            type(reward) is type(discount) is type(value) is type(logits) is np.ndarray
+            and reward.dtype is discount.dtype is value.dtype is logits.dtype is dtype
+            and reward.shape == rows == discount.shape == value.shape
+            and logits.shape == self._shape
+            and reward.flags.c_contiguous
+            and discount.flags.c_contiguous
+            and value.flags.c_contiguous
+            and logits.flags.c_contiguous
+        )
+
+    def _converted(self, parts: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        given = tuple(to_numpy(one, self.dtype) for one in parts)
+        shapes = [one.shape for one in given]
+        if shapes != [self._rows, self._rows, self._rows, self._shape]:
+            raise ValueError(
+                f"recurrent_fn must give reward, discount, value [{self.batch}] and "
+                f"prior_logits {list(self._shape)}, got {shapes}"
+            )
         return given
 
     def _refuse(self, i: int, failed: int, output: RecurrentOutput) -> None:
@@ -312,8 +332,8 @@ class Search:
             names = ("reward", "discount", "value")
             what = ", ".join(f"{name} {to_numpy(getattr(output, name))[b]}" for name in names)
         raise ValueError(
-            f"recurrent_fn, simulation {i}, row {b}: everything must be finite and some logit "
-            f"above -inf, got {what}"
+            f"recurrent_fn, simulation {i}, row {b}: everything must be finite, the discount from "
+            f"-1 to 1 and some logit above -inf, got {what}"
         )
 
 
@@ -343,12 +363,14 @@ class _Pool:
         tree_map(put, self.values, embedding)
 
     def gather(self) -> Any:
+        if self._single and not self._tensors:
+            return self.values.take(self._place, 0)
         return self._take(self.values) if self._single else tree_map(self._take, self.values)
 
     def _take(self, leaf: Any) -> Any:
         if self._tensors:
             return leaf.index_select(0, self._index.to(leaf.device))
-        return leaf[self._place]
+        return leaf.take(self._place, 0)
 
 
 def _empty(leaf: Any, nodes: int) -> Any:

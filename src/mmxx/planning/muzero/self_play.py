@@ -49,11 +49,20 @@ def network_from(game: Game, settings: Settings, weights: Weights) -> MuZeroNetw
 
 
 def learned_model(net: MuZeroNetwork, discount: float) -> RecurrentFn:
-    """g and f as the model of a search; ``discount`` is negative where players alternate."""
+    """g and f as the model of a search.
+
+    Args:
+        net: A network whose head ``again``, where it has one, says who moves on.
+        discount: γ, or -γ where two players alternate.
+    """
 
     def recurrent_fn(action: Tensor, state: Tensor) -> tuple[RecurrentOutput, Tensor]:
         state, reward, value, logits = net.recurrent_inference(state, action)
-        return RecurrentOutput(reward, torch.full_like(value, discount), value, logits), state
+        signed = torch.full_like(value, discount)
+        if net.again is not None:
+            size = signed.abs()
+            signed = torch.where(net.again(state)[:, 0] > 0, size, -size)
+        return RecurrentOutput(reward, signed, value, logits), state
 
     return recurrent_fn
 
@@ -235,9 +244,11 @@ def play_episodes(item: PlayItem) -> Episodes:
         item: What to play, with which weights and seed.
 
     Raises:
-        ValueError: A running game has no legal action; the network gives no finite numbers.
+        ValueError: A running game has no legal action; the network gives no finite numbers; a
+            player moves twice in a row, where the model takes them to alternate.
     """
     own, game = item.settings, item.game
+    alternate = game.num_players == 2 and own.model == "learned" and own.turns == "alternate"
     planner = Planner(game, own, network_from(game, own, item.weights))
     rng = np.random.default_rng(item.seed)
     state = game.init(rng, item.games)
@@ -277,6 +288,11 @@ def play_episodes(item: PlayItem) -> Episodes:
         keep = done == RUNNING
         state = tree_map(lambda part, keep=keep: part[keep], state)
         alive = alive[keep]
+        if alternate and (twice := game.to_play(state) == to_play[keep]).any():
+            raise ValueError(
+                f"game {int(alive[twice.argmax()])}, move {move + 1}: player "
+                f"{int(to_play[keep][twice.argmax()])} moves twice in a row; use turns='learned'"
+            )
     return _flatten(moves, over, last_value)
 
 

@@ -33,6 +33,8 @@ class Settings:
         support_eps: ε of the transform of the bins; None for none.
         model: "learned"; "rules" for AlphaZero: the true rules in the tree; "none" for no search:
             an actor-critic with the same h and f.
+        turns: Who moves in the learned model of a game for two: the players "alternate", or a head
+            that was "learned" says whether the same one moves on.
         search: "muzero" or "gumbel".
         num_simulations: Of each move in self-play.
         discount: γ.
@@ -83,6 +85,7 @@ class Settings:
     support_size: int | None = None
     support_eps: float | None = 1e-3
     model: Literal["learned", "rules", "none"] = "learned"
+    turns: Literal["alternate", "learned"] = "alternate"
     search: Literal["muzero", "gumbel"] = "muzero"
     num_simulations: int = 50
     discount: float = 1.0
@@ -125,7 +128,7 @@ class Settings:
             "network": ("mlp", "resnet", "atari"), "model": ("learned", "rules", "none"),
             "search": ("muzero", "gumbel"), "optimizer": ("sgd", "adam"),
             "schedule": ("exponential", "linear"),
-            "parent_visits": ("sum+1", "sum", "pseudocode"),
+            "parent_visits": ("sum+1", "sum", "pseudocode"), "turns": ("alternate", "learned"),
         }  # fmt: skip
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:
@@ -155,6 +158,8 @@ class Settings:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         if any(temperature < 0 for _, temperature in self.temperatures):
             raise ValueError(f"temperatures must be 0 or more, got {self.temperatures}")
+        if self.turns == "learned" and self.network == "atari":
+            raise ValueError("turns: the network 'atari' is for one player; use 'resnet' or 'mlp'")
         if self.window_size <= self.num_unroll_steps:
             raise ValueError(
                 f"window_size must exceed num_unroll_steps, {self.num_unroll_steps}, got "
@@ -228,13 +233,17 @@ def build_network(
         ValueError: The network does not take such observations.
     """
     shape, actions = tuple(game.observation_shape), game.num_actions
-    if settings.network == "mlp":
-        return mlp_network(
-            shape, actions, state_size=settings.state_size, width=settings.width,
-            support=settings.support, normalised=settings.normalised, generator=generator,
-        )  # fmt: skip
-    make = resnet_network if settings.network == "resnet" else atari_network
-    return make(
-        shape, actions, blocks=settings.blocks, channels=settings.channels,
-        support=settings.support, generator=generator,
+    common: Any = {"support": settings.support, "generator": generator}
+    if settings.network == "atari":
+        return atari_network(
+            shape, actions, blocks=settings.blocks, channels=settings.channels, **common
+        )
+    common["turns"] = settings.turns == "learned"
+    if settings.network == "resnet":
+        return resnet_network(
+            shape, actions, blocks=settings.blocks, channels=settings.channels, **common
+        )
+    return mlp_network(
+        shape, actions, state_size=settings.state_size, width=settings.width,
+        normalised=settings.normalised, **common,
     )  # fmt: skip

@@ -1,15 +1,19 @@
-"""What a report shows of an agent: main lines of a search, a game, tests, the agent's own file."""
+"""What a report shows of an agent: a search, a game, tests, what the model knows, its file."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 
 from mmxx.planning.muzero import matches
 from mmxx.planning.muzero.agent import MuZero
-from mmxx.planning.muzero.games import InARow
+from mmxx.planning.muzero.arms import good_moves
+from mmxx.planning.muzero.games import InARow, tic_tac_toe
+from mmxx.planning.muzero.judges import solved_tic_tac_toe
 from mmxx.planning.muzero.learner import Learner
+from mmxx.planning.muzero.one_at_a_time import OneAtATime
 from mmxx.planning.muzero.self_play import Planner
 
 BOARD = "X in the corners 1 and 9, O in the middle: O moves"
@@ -76,18 +80,26 @@ def main_lines(planner: Planner, breadth: int = 3, depth: int = 3) -> list[dict[
     return found
 
 
-def draw(game: Any, state: np.ndarray) -> str:
-    """One position as text: X and O on the boards, else the observation.
+def draw(game: Any, state: np.ndarray, *, numbered: bool = False) -> str:
+    """One position as text: X and O on the boards, what an object says of itself, the observation.
 
     Args:
         game: The game.
         state: One row.
+        numbered: Whether a board says what number a move has.
     """
+    if isinstance(game, OneAtATime):
+        return game.text(state)
     if not isinstance(game, InARow):
         return np.array2string(game.observe(state)[0], precision=3)
-    cells = state[0, :-2].reshape(game.rows, game.columns)
-    mark = {1: "X", -1: "O", 0: "."}
-    return "\n".join(" ".join(mark[int(one)] for one in row) for row in cells)
+    cells = ["O.X"[int(one) + 1] for one in state[0, :-2]]
+    if numbered and not game.gravity:
+        cells = [str(i + 1) if one == "." else one for i, one in enumerate(cells)]
+    if numbered and game.gravity:
+        cells += map(str, range(1, game.columns + 1))
+    width = max(map(len, cells))
+    lines = (cells[i : i + game.columns] for i in range(0, len(cells), game.columns))
+    return "\n".join(" ".join(cell.rjust(width) for cell in line) for line in lines)
 
 
 def replay(planner: Planner) -> str:
@@ -110,7 +122,28 @@ def replay(planner: Planner) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_rows(learner: Learner, tests: list[int], episodes: int, seed: int) -> list[dict[str, Any]]:
+def training_rows(learner: Learner) -> list[dict[str, Any]]:
+    """Counts and losses of every generation; "" where it has none.
+
+    Args:
+        learner: The training.
+    """
+    told = ("loss", "policy_loss", "value_loss", "reward_loss", "moves_per_game", "visit_entropy",
+            "return")  # fmt: skip
+    return [
+        {"games": int(row["games"]), "moves": int(row["moves"]), "steps": int(row["step"])}
+        | {k.replace("_", " "): float(f"{row[k]:.4g}") if k in row else "" for k in told}
+        for row in learner.history
+    ]
+
+
+def test_rows(
+    learner: Learner,
+    tests: list[int],
+    episodes: int,
+    seed: int,
+    judged: list[tuple[np.ndarray, np.ndarray]],
+) -> list[dict[str, Any]]:
     """Returns, or results against a random player, for several budgets.
 
     Args:
@@ -118,6 +151,7 @@ def test_rows(learner: Learner, tests: list[int], episodes: int, seed: int) -> l
         tests: Simulations; 0 is the policy alone.
         episodes: Of each.
         seed: Draws the starts.
+        judged: Positions and their good moves, in parts; [] for none.
     """
     game, rows = learner.game, []
     for n in tests:
@@ -128,5 +162,86 @@ def test_rows(learner: Learner, tests: list[int], episodes: int, seed: int) -> l
         else:
             score = matches.returns(game, player, episodes, rng, learner.settings.max_moves)
         low, high = score.interval
-        rows.append({"simulations": n, "mean": score.mean, "from": low, "to": high})
+        row = {"simulations": n, "mean": score.mean, "from": low, "to": high}
+        if judged:
+            states, good = (np.concatenate(part) for part in zip(*judged, strict=True))
+            row["good moves"], row["of random play"] = good_moves(
+                planner_of(learner), states, good, n
+            )
+        rows.append(row)
     return rows
+
+
+# -- what the model knows ----------------------------------------------------------------------
+
+
+def model_errors(planner: Planner, depth: int, rng: np.random.Generator) -> list[dict[str, float]]:
+    """Mean errors of reward and value along random play of tic-tac-toe, by depth of the unroll.
+
+    Args:
+        planner: Network and settings.
+        depth: Steps.
+        rng: Draws positions and moves.
+
+    Returns:
+        For each depth the mean |r - true reward|, and |v - minimax value| of the positions that
+        are not over, and of those that are (where the true value is 0).
+    """
+    solved, game = solved_tic_tac_toe(), tic_tac_toe()
+    place = rng.choice(solved.running, 1000)
+    net = planner.net
+    rows = []
+    told = true = np.zeros(len(place))
+    with torch.inference_mode():
+        hidden, value, _ = net.initial_inference(
+            torch.from_numpy(game.observe(solved.states[place]))
+        )
+        for step in range(depth + 1):
+            over = solved.over[place]
+            off = np.abs(value.numpy() - np.where(over, 0, solved.value[place]))
+            row = {"depth": float(step), "value": _mean(off[~over])}
+            row["value after the end"] = _mean(off[over])
+            row["reward"] = float(np.abs(told - true).mean())
+            rows.append(row)
+            legal = solved.children[place] >= 0
+            weights = rng.random(legal.shape) * np.where(legal.any(1, keepdims=True), legal, 1)
+            action = weights.argmax(1)
+            after = np.where(over, place, solved.children[place, action])
+            # the mover wins where the one to move afterwards has lost
+            true = np.where(~over & solved.over[after], -solved.value[after], 0)
+            hidden, reward, value, _ = net.recurrent_inference(hidden, torch.from_numpy(action))
+            told, place = reward.numpy(), after
+    return rows
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def tree_facts(planner: Planner, rng: np.random.Generator, count: int = 64) -> dict[str, float]:
+    """Depth of the trees of some positions of tic-tac-toe, and what they spend on what cannot be.
+
+    Args:
+        planner: Network and settings.
+        rng: Draws the positions.
+        count: Positions.
+    """
+    solved, game = solved_tic_tac_toe(), planner.game
+    place = rng.choice(solved.running, count)
+    state = solved.states[place]
+    tree = planner.search(game.observe(state), game.legal(state), 0, state=state).tree
+    impossible = total = 0
+    for b in range(count):
+        at = {0: int(place[b])}
+        for node in range(1, tree.node_visits.shape[1]):
+            above = at[int(tree.parents[b, node])]
+            below = (
+                -1 if above < 0 else int(solved.children[above, tree.action_from_parent[b, node]])
+            )
+            at[node] = below
+            total += 1
+            impossible += below < 0
+    return {
+        "mean depth": float(tree.depths().max(1).mean()),
+        "nodes past the rules": impossible / total,
+    }

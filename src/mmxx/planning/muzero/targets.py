@@ -80,6 +80,7 @@ class Targets(NamedTuple):
         known: Where the value counts, and the reward of the step from there: up to a cut, or past
             an end, bool [B, K + 1].
         inside: Where the policy counts: before the end, bool [B, K + 1].
+        again: Whether who moves in each step moves in the next, too, bool [B, K].
     """
 
     action: np.ndarray
@@ -88,6 +89,7 @@ class Targets(NamedTuple):
     policy: np.ndarray
     known: np.ndarray
     inside: np.ndarray
+    again: np.ndarray
 
 
 @njit(cache=True, nogil=True)
@@ -163,9 +165,10 @@ def gather_targets(
     )
     reward = np.where(before, episodes.reward[place[:, :-1]], 0)
     policy = np.where(inside[..., None], episodes.policy[place], 0)
+    mover = episodes.to_play[place]
     return Targets(
         action, reward.astype(np.float32), np.where(inside, value[place], 0).astype(np.float32),
-        policy, known, inside,
+        policy, known, inside, mover[:, 1:] == mover[:, :-1],
     )  # fmt: skip
 
 

@@ -16,14 +16,17 @@ from mmxx.sparsity.edge_popup.edge_popup import EdgePopup
 from mmxx.sparsity.edge_popup.frozen import fan_in, frozen_weight
 
 
-def conv_net(channels: int, side: int, width: int, classes: int) -> nn.Sequential:
+def conv_net(
+    channels: int, height: int, breadth: int, *, width: int, classes: int
+) -> nn.Sequential:
     """Four convolutions in two blocks and three linear layers, not yet initialised.
 
     The paper's Conv-4 with batch normalisation (without parameters), at another width.
 
     Args:
         channels: Of the pictures.
-        side: Of the pictures, 4 or more.
+        height: Of the pictures, 4 or more.
+        breadth: Of the pictures, 4 or more.
         width: Channels of the first block; the second has twice as many.
         classes: How many.
     """
@@ -32,10 +35,11 @@ def conv_net(channels: int, side: int, width: int, classes: int) -> nn.Sequentia
         conv = skip_init(nn.Conv2d, inner, outer, 3, padding=1, bias=False)
         return [conv, nn.BatchNorm2d(outer, affine=False), nn.ReLU()]
 
+    features = 2 * width * (height // 4) * (breadth // 4)
     return nn.Sequential(
         *block(channels, width), *block(width, width), nn.MaxPool2d(2),
         *block(width, 2 * width), *block(2 * width, 2 * width), nn.MaxPool2d(2),
-        nn.Flatten(), *perceptron((2 * width * (side // 4) ** 2, 4 * width, 4 * width, classes)),
+        nn.Flatten(), *perceptron((features, 4 * width, 4 * width, classes)),
     )  # fmt: skip
 
 
@@ -43,7 +47,7 @@ def _network(item: dict[str, Any]) -> nn.Module:
     """The architecture, for pictures as the item has them."""
     pictures = item["train"][0]
     if item["width"]:
-        return conv_net(pictures.shape[1], pictures.shape[2], item["width"], item["classes"])
+        return conv_net(*pictures.shape[1:], width=item["width"], classes=item["classes"])
     features = math.prod(pictures.shape[1:])
     return nn.Sequential(nn.Flatten(), *perceptron((features, *item["hidden"], item["classes"])))
 

@@ -71,7 +71,7 @@ CARD = Card(
             unit="points from one width to the next, where they rise least",
             scaled=(
                 "Perceptrons with two hidden layers of 50 to 1,000 units on digits, at half of "
-                "unscaled signed constants, 3 seeds; the paper widens convolutional networks on "
+                "unscaled signed constants, 10 seeds; the paper widens convolutional networks on "
                 "CIFAR-10."
             ),
             sham=True,

@@ -43,8 +43,11 @@ class Config:
     """Values of k to sweep, for each kind of random weights; it adds the misled gradients."""
     widths: tuple[int, ...] = ()
     """Widths of two hidden layers to sweep, at k = 0.5 of signed constants."""
+    width_seeds: int = 3
+    """Seeds of each width."""
     conv_width: int = 0
-    """Channels of the convolutional network on patches of photographs; 0 leaves it out."""
+    """Channels of the convolutional network on patches of photographs, or on your pictures; 0
+    leaves it out."""
     conv_epochs: int = 40
     """Epochs of each training of the convolutional network."""
     conv_rates: tuple[float, ...] = (0.1, 0.03)
@@ -73,13 +76,13 @@ class Config:
 
 
 TINY = Config(
-    hidden=(8,), epochs=1, fractions=(0.5,), widths=(4, 8), conv_width=2, conv_epochs=1,
-    per_class=(2, 2),
+    hidden=(8,), epochs=1, fractions=(0.5,), widths=(4, 8), width_seeds=1, conv_width=2,
+    conv_epochs=1, per_class=(2, 2),
 )  # fmt: skip
 QUICK = Config(seeds=3)
 FULL = Config(
     seeds=3, fractions=(0.1, 0.2, 0.3, 0.5, 0.7, 0.9), widths=(50, 100, 200, 400, 1000),
-    conv_width=32,
+    width_seeds=10, conv_width=32,
 )  # fmt: skip
 
 
@@ -95,6 +98,8 @@ def run(config: Config, run: Run) -> None:
         data: Any = load(config.data, kinds=("images",), size=32 if config.data.is_dir() else None)
         run.source(data.source)
         pictures = _split(run, data)
+        if config.conv_width and min(pictures["train"][0].shape[2:]) < 4:
+            raise ValueError("data: for convolutions pictures must have 4 pixels or more each way")
     common = pictures | {
         "hidden": config.hidden, "width": 0, "epochs": config.epochs, "lr": config.lr,
         "batch_size": config.batch_size, "k": config.k, "init": "kaiming_normal", "scale": True,
@@ -103,7 +108,7 @@ def run(config: Config, run: Run) -> None:
     _compare(config, run, common)
     _sweep(config, run, common)
     _widen(config, run, common)
-    if config.conv_width and config.data is None:
+    if config.conv_width:
         _convolve(config, run, common)
     else:
         run.not_measured("conv-matches-trained", "convolutions were not asked for")
@@ -149,9 +154,9 @@ def _split(run: Run, data: Any) -> dict[str, Any]:
     return {**found, "classes": len(data.classes)}
 
 
-def _seeded(config: Config, run: Run, *arms: dict[str, Any]) -> list[dict[str, Any]]:
-    seeds = range(run.seed, run.seed + config.seeds)
-    return [{**arm, "seed": seed} for arm in arms for seed in seeds]
+def _seeded(run: Run, seeds: int, *arms: dict[str, Any]) -> list[dict[str, Any]]:
+    first = run.seed
+    return [{**arm, "seed": seed} for arm in arms for seed in range(first, first + seeds)]
 
 
 def _train(run: Run, name: str, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -182,7 +187,7 @@ def _compare(config: Config, run: Run, common: dict[str, Any]) -> None:
 
     from mmxx.lab.report import figures
 
-    items = _seeded(config, run, {**common, "arm": "dense"}, {**common, "arm": "hidden"})
+    items = _seeded(run, config.seeds, {**common, "arm": "dense"}, {**common, "arm": "hidden"})
     items[config.seeds]["show"] = True
     results = _train(run, "compare", items)
     dense, hidden = results[: config.seeds], results[config.seeds :]
@@ -262,7 +267,7 @@ def _sweep(config: Config, run: Run, common: dict[str, Any]) -> None:
         for k in config.fractions
     ]
     arms += [{**common, "arm": "hidden", "gradient": gradient} for gradient in _MISLED.values()]
-    results = _train(run, "fractions", _seeded(config, run, *arms))
+    results = _train(run, "fractions", _seeded(run, config.seeds, *arms))
     groups = [results[i : i + config.seeds] for i in range(0, len(results), config.seeds)]
     means = [_mean(group) for group in groups]
     count = len(config.fractions)
@@ -293,10 +298,11 @@ def _widen(config: Config, run: Run, common: dict[str, Any]) -> None:
         return
     kind = {"arm": "hidden", "k": 0.5, "init": "signed_constant", "scale": False}
     arms = [{**common, **kind, "hidden": (width, width)} for width in config.widths]
-    results = _train(run, "widths", _seeded(config, run, *arms))
-    means = [_mean(results[i : i + config.seeds]) for i in range(0, len(results), config.seeds)]
+    count = config.width_seeds
+    results = _train(run, "widths", _seeded(run, count, *arms))
+    means = [_mean(results[i : i + count]) for i in range(0, len(results), count)]
     rises = [after - before for before, after in pairwise(means)]
-    seeds = range(run.seed, run.seed + config.seeds)
+    seeds = range(run.seed, run.seed + count)
     run.measure("width", min(rises), baseline=means[0], seeds=list(seeds),
                 note=f"{means[0]:.2f} at {config.widths[0]}, {means[-1]:.2f} at "
                 f"{config.widths[-1]}.")  # fmt: skip
@@ -306,22 +312,28 @@ def _widen(config: Config, run: Run, common: dict[str, Any]) -> None:
     rows = [
         {"width": w, "mean": round(mean, 2)} for w, mean in zip(config.widths, means, strict=True)
     ]
-    run.table("widths", rows, "Per cent right on the test pictures, mean over seeds.")
+    run.table("widths", rows, f"Per cent right on the test pictures, mean over {count} seeds.")
 
 
 def _convolve(config: Config, run: Run, common: dict[str, Any]) -> None:
-    """The convolutional network on patches of photographs; the trained one at its best rate."""
+    """The convolutional network on patches of photographs, or on the user's pictures.
+
+    The trained one counts at its best learning rate.
+    """
     from mmxx.data import photo_patches
 
-    train, test = photo_patches(config.per_class, random_state=run.seed)
-    run.source(train.source)
-    common = common | _standardised(train.images, train.labels, test.images, test.labels)
-    common |= {
+    where = "your pictures"
+    if config.data is None:
+        where = "patches of photographs"
+        train, test = photo_patches(config.per_class, random_state=run.seed)
+        run.source(train.source)
+        common = common | _standardised(train.images, train.labels, test.images, test.labels)
+    common = common | {
         "width": config.conv_width, "epochs": config.conv_epochs, "batch_size": 64,
         "init": "signed_constant", "lr": config.conv_rates[0],
     }  # fmt: skip
     arms = [{**common, "arm": "dense", "lr": lr} for lr in config.conv_rates]
-    items = _seeded(config, run, {**common, "arm": "hidden"}, *arms)
+    items = _seeded(run, config.seeds, {**common, "arm": "hidden"}, *arms)
     results = _train(run, "convolutions", items)
     groups = [results[i : i + config.seeds] for i in range(0, len(results), config.seeds)]
     hidden, dense = groups[0], dict(zip(config.conv_rates, groups[1:], strict=True))
@@ -336,4 +348,4 @@ def _convolve(config: Config, run: Run, common: dict[str, Any]) -> None:
         "hidden, before training": ("untrained", hidden),
         **{f"trained, learning rate {lr:g}": ("score", group) for lr, group in dense.items()},
     }
-    run.table("convolutions", _rows(found, run), "Per cent right on patches of photographs.")
+    run.table("convolutions", _rows(found, run), f"Per cent right on {where}.")

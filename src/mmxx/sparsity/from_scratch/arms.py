@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmxx.sparsity._common import Alone, Team
 from mmxx.sparsity.from_scratch.cost import cost
 from mmxx.sparsity.from_scratch.gates import gating, learn_gates
 from mmxx.sparsity.from_scratch.graph import ChannelGraph
@@ -29,17 +30,20 @@ class Batches:
         labels: int64 [N].
         size: Of a batch; the last may be smaller.
         generator: Where the orders come from.
+        equal: Whether what does not fill a batch is left out, so that processes can share all.
     """
 
     pictures: Tensor
     labels: Tensor
     size: int
     generator: torch.Generator
+    equal: bool = False
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.pictures), generator=self.generator)
+        least = min(self.size, len(order)) if self.equal else 2  # batch normalisation needs two
         for chosen in order.split(self.size):
-            if len(chosen) > 1:  # batch normalisation needs two
+            if len(chosen) >= least:
                 yield self.pictures[chosen], self.labels[chosen]
 
 
@@ -64,7 +68,7 @@ def wide_net(item: dict[str, Any]) -> nn.Sequential:
 def _batches(item: dict[str, Any], purpose: int) -> Batches:
     pictures, labels = (torch.from_numpy(part) for part in item["train"])
     generator = torch.Generator().manual_seed(2 * item["seed"] + purpose)
-    return Batches(pictures, labels, item["batch"], generator)
+    return Batches(pictures, labels, item["batch"], generator, equal="team" in item)
 
 
 def fit(net: nn.Module, item: dict[str, Any], epochs: int) -> list[float]:
@@ -72,27 +76,32 @@ def fit(net: nn.Module, item: dict[str, Any], epochs: int) -> list[float]:
 
     Args:
         net: The network, trained in place.
-        item: train, seed and batch.
+        item: train, seed and batch; with a ``team``, processes share each batch, and each
+            normalises by its own part.
         epochs: Times through the data.
 
     Returns:
         The mean loss of each epoch; it ends early where that is not finite.
     """
+    team: Team = item.get("team") or Alone()
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
     drops = [max(1, epochs // 2), max(1, epochs * 3 // 4)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
     batches, curve = _batches(item, 1), []
+    shared, update = team.distribute(net, optimizer)
+    device = next(net.parameters()).device
     net.train()
     for _ in range(epochs):
         total, count = 0.0, 0
         for pictures, labels in batches:
-            loss = nn.functional.cross_entropy(net(pictures), labels)
+            x, y = (team.part(part).to(device) for part in (pictures, labels))
+            loss = nn.functional.cross_entropy(shared(x), y)
             optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-            total, count = total + loss.item() * len(labels), count + len(labels)
+            update.step()
+            total, count = total + loss.item() * len(y), count + len(y)
         schedule.step()
-        curve.append(total / max(count, 1))
+        curve.append(team.mean(torch.tensor(total / max(count, 1), dtype=torch.float64)))
         if not math.isfinite(curve[-1]):
             break
     return curve
@@ -101,7 +110,8 @@ def fit(net: nn.Module, item: dict[str, Any], epochs: int) -> list[float]:
 @torch.no_grad()
 def accuracy(net: nn.Module, test: tuple[np.ndarray, np.ndarray]) -> float:
     """Per cent of the test pictures that are recognised."""
-    pictures, labels = (torch.from_numpy(part) for part in test)
+    device = next(net.parameters()).device
+    pictures, labels = (torch.from_numpy(part).to(device) for part in test)
     net.eval()
     guesses = torch.cat([net(part).argmax(1) for part in pictures.split(256)])
     return 100 * float((guesses == labels).double().mean())
@@ -138,7 +148,8 @@ def train(item: dict[str, Any]) -> dict[str, Any]:
     """Train a network from new random weights.
 
     Args:
-        item: widths (of each convolution), seed, train, test, shape, classes, batch, and epochs.
+        item: widths (of each convolution), seed, train, test, shape, classes, batch, and epochs;
+            perhaps a ``team`` of processes.
 
     Returns:
         ``score``, per cent right on the test pictures (0 where training diverged), and ``curve``,

@@ -87,7 +87,7 @@ TINY = Config(
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
-    task="all", ratios=(_HALF, _TENTH), budget=("digits",), seeds=3, gate_seeds=3,
+    task="all", ratios=(_HALF, _TENTH), budget=("digits", "patches"), seeds=3, gate_seeds=3,
     random_control=True,
 )  # fmt: skip
 
@@ -177,6 +177,9 @@ def _task(config: Config, run: Run, task: str, pictures: dict[str, Any]) -> None
     from mmxx.sparsity.from_scratch.networks import conv_net
     from mmxx.sparsity.from_scratch.structure import search
 
+    team = {"team": run} if run.together else {}
+    # refused now where processes cannot share it
+    run.part(torch.empty(min(config.batch, len(pictures["train"][0]))))
     epochs = config.epochs if task == "digits" else config.patches_epochs
     common = {
         **pictures, "widths": config.widths, "expansion": config.expansion, "batch": config.batch,
@@ -207,13 +210,13 @@ def _task(config: Config, run: Run, task: str, pictures: dict[str, Any]) -> None
     keys += [key for key in structures if key[2] in seeds[: config.seeds]]
     items = [
         {
-            **common, "seed": s,
+            **common, **team, "seed": s,
             "widths": list(structures[arm, ratio, s].widths.values()) if ratio else config.widths,
             "epochs": scratch_budget(epochs, ratio) if task in config.budget else epochs,
         }
         for arm, ratio, s in keys
     ]  # fmt: skip
-    results = run.once(f"{task}-training", run.map, arms.train, items)
+    results = run.each(f"{task}-training", arms.train, items)
     scores = {key: result["score"] for key, result in zip(keys, results, strict=True)}
     lengths = {key: item["epochs"] for key, item in zip(keys, items, strict=True)}
     _show(config, run, task, full_macs, scores, lengths, structures)

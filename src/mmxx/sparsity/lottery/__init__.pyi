@@ -16,6 +16,7 @@ from .sparse import to_sparse as to_sparse
 from .supervised import Supervised as Supervised
 from .tickets import LotteryTicket as LotteryTicket
 from .tickets import Ticket as Ticket
+from .tickets import advance as advance
 from .training import Training as Training
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Supervised",
     "Ticket",
     "Training",
+    "advance",
     "compact",
     "conv_net",
     "fully_connected",

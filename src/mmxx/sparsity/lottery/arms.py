@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -21,6 +22,20 @@ def new_weights(self: LotteryTicket) -> Snapshot:
     """The sham: new random weights where a ticket would be rewound."""
     drawn = redrawn(self.model, self.seed + 7919 * (len(self.tickets) + 1), self.init)
     return at_start(drawn, self.seed)
+
+
+def control(job: tuple[LotteryTicket, int, str]) -> dict[str, Any]:
+    """A control of a fully connected ticket.
+
+    Args:
+        job: The tickets, a level, and which control.
+
+    Returns:
+        Its ``level``, ``kind`` and ``metrics``.
+    """
+    lottery, level, kind = job
+    ticket = lottery.controls(level, kind)[0]
+    return {"level": level, "kind": kind, "metrics": ticket.metrics}
 
 
 def connected(job: tuple[LotteryTicket, int, str]) -> dict[str, Any]:
@@ -67,48 +82,58 @@ def new_statistics(model: nn.Module, X: Tensor) -> None:
         layer.momentum = 0.1
 
 
-def convolutional(item: dict[str, Any]) -> dict[str, Any]:
-    """The tickets of one convolutional network, pruned over all layers, and what they are worth.
+def conv_lotteries(
+    item: dict[str, Any], rewinds: Sequence[int], seeds: Iterable[int]
+) -> list[LotteryTicket]:
+    """Convolutional networks, pruned over all layers: for each rewinding step one of each seed.
 
     Args:
         item: train and test (each pictures [N, H, W, C] and labels), classes, width, epochs,
-            batch, lr, rate, levels, rewind (a step), seed, and checked: the levels at which new
-            weights are trained and the barrier is measured.
-
-    Returns:
-        Lists with an entry for each level (``density``, ``accuracy``, in per cent), and of those
-        checked ``reinit`` (accuracy) and ``errors``, per cent wrong on the line between two
-        trainings of the ticket with different noise.
+            batch, lr, rate, levels, and team (of processes, or None).
+        rewinds: Steps to rewind to.
+        seeds: Of weights and order of data.
     """
     (X, y), (X_test, y_test) = (
         (torch.from_numpy(x).movedim(-1, 1).contiguous(), torch.from_numpy(labels))
         for x, labels in (item["train"], item["test"])
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(item["seed"])
-        model = conv_net(X.shape[1], item["width"], item["classes"])
     train = Supervised(
         X, y, X_test, y_test, epochs=item["epochs"], batch_size=item["batch"], lr=item["lr"],
         milestones=(max(1, item["epochs"] * 3 // 4),), optimizer=momentum,
+        team=item["team"],
     )  # fmt: skip
-    lottery = LotteryTicket(
-        model, train, rate=item["rate"], scope="global", rewind=item["rewind"],
-        levels=item["levels"], random_state=item["seed"],
-    ).run()  # fmt: skip
-    checked = item["checked"]
-    reinit = lottery.controls(checked, "reinit") if checked else []
-    errors = []
-    for level in checked:
-        masks = lottery.ticket(level).masks
-        one, other = (lottery.train(masks, noise=item["seed"] + 1000 * k)[0] for k in (1, 2))
-        line = linear_barrier(
-            one, other, lambda net: 100 - train.accuracy(net).item(),
-            prepare=partial(new_statistics, X=X),
+    lotteries = []
+    for rewind, seed in product(rewinds, seeds):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = conv_net(X.shape[1], item["width"], item["classes"])
+        lotteries.append(
+            LotteryTicket(
+                model, train, rate=item["rate"], scope="global", rewind=rewind,
+                levels=item["levels"], random_state=seed,
+            )
         )  # fmt: skip
-        errors.append(list(line.losses))
-    return {
-        "density": [ticket.density for ticket in lottery.tickets],
-        "accuracy": [ticket.metrics["accuracy"] for ticket in lottery.tickets],
-        "reinit": [ticket.metrics["accuracy"] for ticket in reinit],
-        "errors": errors,
-    }
+    return lotteries
+
+
+def checked(job: tuple[LotteryTicket, int]) -> dict[str, Any]:
+    """What a convolutional network's ticket is worth.
+
+    Args:
+        job: The tickets, and a level.
+
+    Returns:
+        ``reinit``, the accuracy with new weights, in per cent, and ``barrier``, in points of
+        error, between two trainings of the ticket with different noise.
+    """
+    lottery, level = job
+    train = lottery.train_fn
+    assert isinstance(train, Supervised)
+    reinit = lottery.controls(level, "reinit")[0].metrics["accuracy"]
+    masks = lottery.ticket(level).masks
+    one, other = (lottery.train(masks, noise=lottery.seed + 1000 * k)[0] for k in (1, 2))
+    line = linear_barrier(
+        one, other, lambda net: 100 - train.accuracy(net).item(),
+        prepare=partial(new_statistics, X=train.X),
+    )  # fmt: skip
+    return {"reinit": reinit, "barrier": line.height}

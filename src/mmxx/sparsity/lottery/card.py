@@ -85,6 +85,7 @@ CARD = Card(
     api=(
         "mmxx.sparsity.lottery:LotteryTicket",
         "mmxx.sparsity.lottery:LotteryTicketClassifier",
+        "mmxx.sparsity.lottery:advance",
         "mmxx.sparsity.lottery:Supervised",
         "mmxx.sparsity.lottery:Replicas",
         "mmxx.sparsity.lottery:Masks",
@@ -106,5 +107,5 @@ CARD = Card(
         "Three seeds (quick) or five (full) train side by side as one network, each with its own "
         "weights, split into training and test pictures, and order of data.",
     ),
-    scale=frozenset({"map"}),
+    scale=frozenset({"ddp", "map"}),
 )

@@ -17,6 +17,7 @@ _ARMS = {"ticket": "ticket", "reinit": "new weights", "shuffle_layer": "shuffled
 _DENSITIES = {0.139: ("matches-dense", "beats-new-weights", "learns-faster"),
               0.039: ("small-ticket",), 0.021: ("smallest-ticket",)}  # fmt: skip
 _NEAR = 0.05  # relative
+_CONV_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def _trainer(config: Config, run: Run, data: Any) -> tuple[Any, tuple[int, int]]
     )
     train = Supervised(
         flat[training], classes[training], flat[test], classes[test], epochs=config.epochs,
-        batch_size=config.batch, lr=config.lr,
+        batch_size=config.batch, lr=config.lr, team=run if run.together else None,
     )  # fmt: skip
     return train, pictures.shape[1:3]
 
@@ -195,14 +196,13 @@ def _trainer(config: Config, run: Run, data: Any) -> tuple[Any, tuple[int, int]]
 def _controls(config: Config, run: Run, lottery: LotteryTicket) -> dict[tuple[int, str], Any]:
     """The metrics of every training, by level and arm."""
 
-    def train() -> list[dict[str, Any]]:
-        levels = range(config.control_every, config.levels + 1, config.control_every)
-        done = lottery.controls(levels, *list(_ARMS)[1:], map=run.map) if levels else []
-        return [{"level": t.level, "kind": t.kind, "metrics": t.metrics} for t in done]
+    from mmxx.sparsity.lottery import arms
 
+    levels = range(config.control_every, config.levels + 1, config.control_every)
+    jobs = [(lottery, level, kind) for level in levels for kind in list(_ARMS)[1:]]
     found = {(t.level, "ticket"): t.metrics for t in lottery.tickets}
-    found |= {(t["level"], t["kind"]): t["metrics"] for t in run.once("controls", train)}
-    return found
+    done = run.each("controls", arms.control, jobs)
+    return found | {(t["level"], t["kind"]): t["metrics"] for t in done}
 
 
 def _judge(
@@ -335,17 +335,12 @@ def _falling(axes: Any, least: float) -> None:
 
 def _barriers(config: Config, run: Run, lottery: LotteryTicket) -> None:
     """The barrier between two trainings of a ticket with other noise, and of its shuffled mask."""
+    from mmxx.sparsity.lottery import arms
+
     levels = range(0, config.levels + 1, max(1, config.levels // 4))
-
-    def train() -> list[dict[str, Any]]:
-        from mmxx.sparsity.lottery import arms
-
-        jobs = [(lottery, level, arm) for level in levels for arm in ("ticket", "shuffle_layer")]
-        return run.map(arms.connected, jobs)
-
-    rows = run.once("barriers", train)
+    jobs = [(lottery, level, arm) for level in levels for arm in ("ticket", "shuffle_layer")]
     run.table(
-        "barriers", rows,
+        "barriers", run.each("barriers", arms.connected, jobs),
         "Per cent wrong on the line between two trainings that differ in the order of the data: at "
         "the ends, at most on the line, and the barrier (means of the networks).",
     )  # fmt: skip
@@ -358,29 +353,42 @@ def _conv(config: Config, run: Run, data: Any) -> None:
     import numpy as np
 
     from mmxx.lab.report import figures
-    from mmxx.sparsity.lottery import arms
+    from mmxx.sparsity.lottery import advance, arms
 
-    pictures = _pictures(config, run, data)
-    checked = list(range(config.conv_checked, config.conv_levels + 1, config.conv_checked))
-    common = {
-        **pictures, "width": config.conv_width, "epochs": config.conv_epochs, "batch": 64,
-        "lr": config.conv_lr, "rate": config.conv_rate, "levels": config.conv_levels,
-        "checked": checked,
+    item = {
+        **_pictures(config, run, data), "width": config.conv_width, "epochs": config.conv_epochs,
+        "batch": _CONV_BATCH, "lr": config.conv_lr, "rate": config.conv_rate,
+        "levels": config.conv_levels, "team": run if run.together else None,
     }  # fmt: skip
-    items = [
-        {**common, "rewind": rewind, "seed": run.seed + k}
-        for rewind in config.conv_rewinds
-        for k in range(config.conv_seeds)
-    ]
-    results = run.once("conv", run.map, arms.convolutional, items)
+    seeds = range(run.seed, run.seed + config.conv_seeds)
+    lotteries = arms.conv_lotteries(item, config.conv_rewinds, seeds)
+    loop = run.loop(
+        "conv", config.conv_levels + 1, state={"lotteries": lotteries}, every=1, claims=()
+    )
+    for level in loop:
+        tickets = advance(lotteries, map if run.together else run.map)
+        loss, accuracy = (
+            np.mean([t.metrics[key] for t in tickets]) for key in ("loss", "accuracy")
+        )
+        run.log(level, density=tickets[0].density, loss=loss, accuracy=accuracy)
+        run.check_finite(level, loss=loss)
+    if loop.diverged:
+        run.note(f"The convolutional network was given up: {loop.diverged}.")
+        return
+    checked = list(range(config.conv_checked, config.conv_levels + 1, config.conv_checked))
+    jobs = [(lottery, level) for lottery in lotteries for level in checked]
+    worth = run.each("conv-checked", arms.checked, jobs)
     rows, series, bands, walls = [], {}, {}, {}
     for index, rewind in enumerate(config.conv_rewinds):
-        some = results[index * config.conv_seeds : (index + 1) * config.conv_seeds]
-        density = 100 * np.mean([r["density"] for r in some], 0)
-        accuracy = np.array([r["accuracy"] for r in some])
-        new = np.array([r["reinit"] for r in some])
-        errors = np.array([r["errors"] for r in some])  # [seeds, checked, places]
-        height = errors.max(2) - (errors[:, :, 0] + errors[:, :, -1]) / 2
+        some = slice(index * config.conv_seeds, (index + 1) * config.conv_seeds)
+        density = 100 * np.mean([[t.density for t in one.tickets] for one in lotteries[some]], 0)
+        accuracy = np.array([[t.metrics["accuracy"] for t in one.tickets]
+                             for one in lotteries[some]])  # fmt: skip
+        found = worth[some.start * len(checked) : some.stop * len(checked)]
+        new, height = (
+            np.array([w[key] for w in found]).reshape(config.conv_seeds, len(checked))
+            for key in ("reinit", "barrier")
+        )
         for level, kept in enumerate(density):
             row = {"rewound to step": rewind, "weights kept, %": round(float(kept), 2)}
             row["accuracy, %"] = round(float(accuracy[:, level].mean()), 2)
@@ -391,8 +399,9 @@ def _conv(config: Config, run: Run, data: Any) -> None:
         label = f"rewound to step {rewind}"
         series[label] = (density, accuracy.mean(0))
         bands[label] = (density, accuracy.min(0), accuracy.max(0))
-        walls[label] = float(height[:, -1].mean())
-        if index == 0:
+        if checked:
+            walls[label] = float(height[:, -1].mean())
+        if checked and index == 0:
             series["new weights"] = (density[checked], new.mean(0))
             bands["new weights"] = (density[checked], new.min(0), new.max(0))
     run.table(
@@ -410,7 +419,8 @@ def _conv(config: Config, run: Run, data: Any) -> None:
     run.note(
         "Of the convolutional network's smallest tickets, "
         + "; ".join(f"{name}: {value:.2f} % right" for name, value in last.items())
-        + ". Barriers: " + "; ".join(f"{name}: {wall:.2f}" for name, wall in walls.items()) + "."
+        + ". Barriers: "
+        + ("; ".join(f"{name}: {wall:.2f}" for name, wall in walls.items()) or "not measured") + "."
     )  # fmt: skip
 
 

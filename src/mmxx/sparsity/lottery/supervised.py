@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmxx.sparsity._common import Alone, Team
 from mmxx.sparsity.lottery.replicas import Replicas
 from mmxx.sparsity.lottery.training import Training
 
@@ -29,6 +30,8 @@ class Supervised:
         lr: Learning rate.
         milestones: Epochs after which the learning rate falls to a tenth.
         optimizer: Called with the parameters and the learning rate; by default Adam.
+        team: Processes that share each batch, and then end with the same weights; by default
+            this one alone. Batch normalisation sees the part of its process.
 
     Returns:
         When called, metrics: ``loss``, the mean training loss of the last epoch; with a test set
@@ -57,6 +60,7 @@ class Supervised:
     lr: float = 1.2e-3
     milestones: Sequence[int] = ()
     optimizer: Callable[[Iterable[Tensor], float], torch.optim.Optimizer] | None = None
+    team: Team | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr"):
@@ -89,16 +93,21 @@ class Supervised:
         curve: list[Tensor] = []
         test_losses: list[Tensor] = []
         epochs: list[int] = []
+        home = next(model.parameters()).device
+        team = self.team or Alone()
+        shared, update = team.distribute(model, optimizer)
+        device = next(model.parameters()).device
         total, seen = torch.zeros(replicas or 1), 0
         model.train()
         steps = state.steps(self.epochs * per_epoch, optimizer=optimizer, schedule=schedule)
         for step in steps:
             chosen = state.batch(step, count, self.batch_size, replicas=replicas)
+            chosen = team.part(chosen.movedim(-1, 0)).movedim(0, -1)
             each = (torch.arange(replicas or 1)[:, None], chosen) if self.y.ndim == 2 else chosen
-            losses = self._losses(model(self.X[each]), self.y[each])
+            losses = self._losses(shared(self.X[each].to(device)), self.y[each].to(device))
             optimizer.zero_grad()
             losses.sum().backward()
-            optimizer.step()
+            update.step()
             schedule.step()
             total, seen = total + losses.detach().cpu(), seen + 1
             if (step + 1) % per_epoch == 0:
@@ -109,7 +118,9 @@ class Supervised:
                     right, test_loss = self._tested(model)
                     curve.append(right)
                     test_losses.append(test_loss)
-        metrics: dict[str, Any] = {"loss": total / seen, "epochs": epochs}
+        model.to(home)
+        loss = [team.mean(mine) for mine in total / seen]
+        metrics: dict[str, Any] = {"loss": total.new_tensor(loss), "epochs": epochs}
         if curve:
             stop = torch.tensor(epochs)[torch.stack(test_losses).argmin(0)]
             metrics.update(accuracy=curve[-1], curve=torch.stack(curve), stop=stop)
@@ -144,6 +155,7 @@ class Supervised:
         if self.X_test is None or self.y_test is None:
             raise ValueError("X_test and y_test must be given for an accuracy")
         replicas = self._replicas(model)
+        device = next(model.parameters()).device
         was_training = model.training
         model.eval()
         right = torch.zeros(replicas or 1, dtype=torch.int64)
@@ -157,6 +169,7 @@ class Supervised:
         for x, y in parts:
             if replicas and axis == 0:
                 x, y = x.expand(replicas, *x.shape), y.expand(replicas, *y.shape)
+            x, y = x.to(device), y.to(device)
             logits = model(x)
             right += (logits.argmax(-1) == y).view(replicas or 1, -1).sum(1).cpu()
             total += self._losses(logits, y).cpu() * y.shape[-1]

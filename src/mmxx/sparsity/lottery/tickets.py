@@ -184,11 +184,18 @@ class LotteryTicket:
 
     def step(self) -> Ticket:
         """Prune what was trained last (not at level 0), rewind, train: the ticket of one level."""
+        return advance([self])[0]
+
+    def _next(self) -> Job:
+        """The training of the next level."""
         masks = self._pruned() if self.tickets else Masks.ones_like(self.model, self.names)
         job = self._job(masks, self._beginning() if self.tickets else self._start)
         job.save_at = 0 if self.tickets else self.rewind
-        saved = job.run()
-        self._rewound = saved or self._rewound
+        return job
+
+    def _take(self, job: Job) -> Ticket:
+        """The ticket of the next level, which has been trained."""
+        self._rewound = job.saved or self._rewound
         self.trained = job.model
         self.tickets.append(self._ticket(len(self.tickets), "ticket", job))
         return self.tickets[-1]
@@ -295,7 +302,7 @@ class LotteryTicket:
         wanted = [levels] if isinstance(levels, int) else list(levels)
         unknown = [kind for kind in kinds if kind not in CONTROLS]
         if unknown or not kinds:
-            found = ", ".join(_quoted(unknown)) if kinds else "none"
+            found = ", ".join(repr(kind) for kind in unknown) if kinds else "none"
             raise ValueError(f"kinds must be some of {', '.join(CONTROLS)}, got {found}")
         pairs = [(self.ticket(level).level, kind) for level in wanted for kind in kinds]
         jobs = [self._control(level, kind) for level, kind in pairs]
@@ -395,9 +402,20 @@ class LotteryTicket:
         return {"rewind": self.rewind, "seed": self.seed}
 
 
-def _quoted(values: Sequence[str]) -> list[str]:
-    """The values as they are written in code."""
-    return [repr(value) for value in values]
+def advance(
+    lotteries: Sequence[LotteryTicket], map: Callable[..., Any] = builtins.map
+) -> list[Ticket]:
+    """The next level of several lotteries, which do not wait for one another.
+
+    Args:
+        lotteries: Of other seeds, networks or rewinding steps.
+        map: What to spread the trainings with, called as ``map(fn, items)``.
+
+    Returns:
+        The new ticket of each.
+    """
+    done = map(run_job, [lottery._next() for lottery in lotteries])
+    return [lottery._take(job) for lottery, job in zip(lotteries, done, strict=True)]
 
 
 def _names(model: nn.Module, wanted: Iterable[str] | None) -> list[str]:

@@ -150,6 +150,8 @@ class Job:
         begin: Where the training begins.
         seed: Of the order of the data.
         save_at: The step to save on the way; 0 for none.
+        metrics: What ``train_fn`` returned.
+        saved: What was saved on the way.
     """
 
     model: nn.Module
@@ -159,9 +161,10 @@ class Job:
     seed: int
     save_at: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
+    saved: Snapshot | None = None
 
-    def run(self) -> Snapshot | None:
-        """Train; returns what was saved on the way. torch's default generator is given back.
+    def run(self) -> None:
+        """Train. torch's default generator is given back.
 
         Raises:
             RuntimeError: A dropped weight has moved, or the step to save was never reached.
@@ -185,7 +188,7 @@ class Job:
                 f"train_fn never came to step {self.save_at} of state.steps(...), which the "
                 "tickets are to be rewound to"
             )
-        return state.saved
+        self.saved = state.saved
 
 
 def run_job(job: Job) -> Job:

@@ -377,6 +377,8 @@ def _own(config: Config, run: Run) -> None:
     sizes = sorted({k for k in (*config.sizes, kmax) if k <= kmax})
     lam = run.once("eigenvalues", lambda: study.DenseGram(L).spectrum)
     rank = int((spectrum.opt(lam)[:-1] > 1e-10 * lam.sum()).sum())
+    if rank < 2:
+        raise ValueError("data: every column is a multiple of one: there is nothing to choose")
     sizes = [k for k in sizes if k < rank] or [max(1, min(kmax, rank) // 2)]
     items = [
         {"L": L, "jobs": [(method, k, _picks(config, method)) for method in _RIVALS],
