@@ -70,7 +70,7 @@ def peer(lam: np.ndarray, vectors: np.ndarray) -> Any:
 
 def draws(turns: int, rng: np.random.Generator) -> None:
     """Per draw beside DPPy, and spectra that break it."""
-    print(f"\n{'k-DPP, ms a draw':34} {'mmxx':>9} {'DPPy':>9} {'ratio':>7}")
+    print(f"\n{'k-DPP, ms a draw':24} {'50 draws':>9} {'one':>9} {'DPPy':>9} {'ratios':>13}")
     for n, k in DRAWS:
         X = rng.normal(size=(n, 10))
         lam, vectors = np.linalg.eigh(KernelMatrix(X, gamma=0.05).dense())
@@ -79,13 +79,13 @@ def draws(turns: int, rng: np.random.Generator) -> None:
         draw = partial(sample_kdpp, eigen=(lam, vectors), k=k)
         ours = seconds(partial(draw, size=many), turns) / many
         once = seconds(draw, turns)
-        line = f"n = {n}, k = {k} (one alone {1e3 * once:.2f})"
+        line = f"{f'n = {n}, k = {k}':24} {1e3 * ours:9.3f} {1e3 * once:9.3f}"
         theirs = peer(lam, vectors)
         if theirs is None:
-            print(f"{line:34} {1e3 * ours:9.3f}   (pip install dppy: left out)")
+            print(f"{line}   (pip install dppy: left out)")
             continue
         other = seconds(partial(theirs.sample_exact_k_dpp, size=k), turns)
-        print(f"{line:34} {1e3 * ours:9.3f} {1e3 * other:9.3f} {other / ours:7.1f}")
+        print(f"{line} {1e3 * other:9.3f} {other / ours:6.1f} {other / once:6.1f}")
     print(f"\n{'hard spectra':34} {'mmxx':>20}   DPPy")
     for name, (lam, k) in HARD.items():
         vectors = orthonormal(lam.size, rng)

@@ -1,8 +1,11 @@
 """SnapBoost beside HistGradientBoosting, LightGBM and the package snapboost, one thread each.
 
-Normal columns, squared error, depth 6, 255 bins, the same rounds, no early stopping; fit times with
-binning, the least of several turns after a first one that compiles. Optional packages are left out
-where they are missing. Ratios are to our own fit with trees only.
+Normal columns, squared error, depth 6, 255 bins, the same rounds, no early stopping; CPU seconds of
+fits with binning, the least of several turns after a first one that compiles. Optional packages are
+left out where they are missing. Ratios are to our own fit with trees only.
+
+Two threads are measured twice: by the clock, which others on the machine slow down, and by laying
+the CPU seconds of one thread's tasks out on two, which is what two cores could do at best.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import importlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,14 +29,51 @@ from mmxx.tabular.snapboost import SnapBoostRegressor, sample_space, tune
 DEPTH, COLUMNS = 6, 28
 
 
-def seconds(work: Callable[[], Any], turns: int) -> float:
-    """The least wall time of several turns."""
+def seconds(
+    work: Callable[[], Any], turns: int, clock: Callable[[], float] = time.process_time
+) -> float:
+    """The least time of several turns."""
     found = []
     for _ in range(turns):
-        start = time.perf_counter()
+        start = clock()
         work()
-        found.append(time.perf_counter() - start)
+        found.append(clock() - start)
     return min(found)
+
+
+class OnTwoCores:
+    """A map that runs calls one by one, and adds up what two cores at once would save.
+
+    Attributes:
+        saved: CPU seconds.
+    """
+
+    def __init__(self) -> None:
+        self.saved, self._inside = 0.0, False
+
+    def __call__(self, work: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+        """What ``map`` would give."""
+        outer, self._inside = not self._inside, True
+        busy, found = [0.0, 0.0], []
+        for these in zip(*arguments, strict=False):
+            start = time.process_time()
+            found.append(work(*these))
+            busy[busy.index(min(busy))] += time.process_time() - start
+        if outer:
+            self.saved += min(busy)
+            self._inside = False
+        return found
+
+
+def laid_out(X: np.ndarray, y: np.ndarray, rounds: int) -> float:
+    """Seconds that trees only would take on two cores."""
+    model, on_two = ours(rounds), OnTwoCores()
+    start = time.process_time()
+    machine = model.begin(X, y, threads=2, map=on_two)
+    while not model.is_enough(machine):
+        machine.step()
+    model.end(machine)
+    return time.process_time() - start - on_two.saved
 
 
 def table(rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +105,11 @@ def lightgbm(rounds: int) -> Any:
 def compare(rows: int, rounds: int, turns: int) -> None:
     """Fit times of all."""
     X, y = table(rows)
-    reference = seconds(lambda: ours(rounds).fit(X, y), turns)
+    # in turn, so that both see the machine in the same mood
+    both = [
+        (seconds(lambda: ours(rounds).fit(X, y), 1), laid_out(X, y, rounds)) for _ in range(turns)
+    ]
+    reference, on_two = (min(times) for times in zip(*both, strict=True))
     mixed = {"p_tree": 0.8, "min_max_depth": 1}
     print(f"\n{rows:,} rows, {COLUMNS} columns, {rounds} rounds")
     show("ours, trees only", reference, reference)
@@ -74,9 +118,10 @@ def compare(rows: int, rounds: int, turns: int) -> None:
         seconds(lambda: ours(rounds, **mixed).fit(X, y), turns),
         reference,
     )
+    show("trees only, two cores, laid out", on_two, reference)
     show(
-        "ours, trees only, two threads",
-        seconds(lambda: ours(rounds, n_jobs=2).fit(X, y), turns),
+        "trees only, two threads, by the clock",
+        seconds(lambda: ours(rounds, n_jobs=2).fit(X, y), turns, time.perf_counter),
         reference,
     )
     theirs = HistGradientBoostingRegressor(
@@ -134,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--turns", type=int, default=2, help="the least counts")
+    parser.add_argument("--turns", type=int, default=3, help="the least counts")
     options = parser.parse_args(argv)
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
     X, y = table(2000)

@@ -117,6 +117,17 @@ def test_hard_spectra_give_different_indices(lam, k):
     assert all(len(set(draw)) == k for draw in draws.tolist())
 
 
+def test_a_decomposition_may_come_in_any_order_and_layout():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    lam, U = np.linalg.eigh(KernelMatrix(X, gamma=0.3).dense())
+    order = np.random.default_rng(1).permutation(30)
+    many, one = (sample_kdpp(eigen=(lam, U), k=5, size=s, random_state=2) for s in (40, 1))
+    for vectors in (np.asfortranarray(U[:, order]), U[:, order], U[::-1, order][::-1]):
+        for size, wanted in ((40, many), (1, one)):
+            drawn = sample_kdpp(eigen=(lam[order], vectors), k=5, size=size, random_state=2)
+            assert np.array_equal(drawn, wanted)
+
+
 def test_duplicates_are_never_drawn_together():
     A = np.random.default_rng(0).normal(size=(4, 10))
     A[:, 5:] = A[:, :5]
@@ -262,11 +273,16 @@ EYE = np.eye(4)
         (lambda: sample_kdpp(np.diag([1.0, -0.5]), 1), "negative eigenvalue is -0.5"),
         (lambda: sample_kdpp(np.array([[1.0, 2], [2, 1]]), 1), "negative eigenvalue is -1"),
         (lambda: sample_kdpp(np.diag([1.0, np.nan]), 1), "L must be finite"),
+        (lambda: sample_kdpp(EYE * 1j, 1), "L must be real"),
         (lambda: sample_kdpp(A=np.array([[1.0, np.inf]]), k=1), "inf in column 1"),
         (lambda: sample_kdpp(A=np.array([["a", "b"]]), k=1), "A must hold numbers"),
         (lambda: sample_kdpp(A=[EYE, np.ones((3, 2))], k=1), r"one number of rows, got \[4, 3\]"),
         (lambda: sample_kdpp(eigen=([1.0], EYE), k=1), "eigen must be values"),
         (lambda: sample_kdpp(eigen=([-1.0, 1, 1, 1], EYE), k=1), "eigenvalues must be 0 or more"),
+        (lambda: sample_kdpp(eigen=([np.nan, 1, 1, 1], EYE), k=1), "eigenvalues must be finite"),
+        (lambda: sample_kdpp(eigen=(np.ones(4), EYE * np.nan), k=1), "finite and orthonormal"),
+        (lambda: sample_kdpp(eigen=(np.ones(4), EYE + 1), k=3), "finite and orthonormal"),
+        (lambda: sample_kdpp(eigen=(np.ones(2), np.full((4, 2), 0.5)), k=2), "and orthonormal"),
         (lambda: sample_kdpp(eigen=(np.ones(4), EYE), k=1, method="dual"), "eigen stands for"),
         (lambda: sample_dpp(EYE, alpha=0), "alpha must be above 0, got 0"),
         (lambda: nystroem_error(EYE, []), "indices must be a list of whole numbers"),

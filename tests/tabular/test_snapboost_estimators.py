@@ -242,6 +242,10 @@ def test_data_frames_that_do_not_fit_are_refused():
         SnapBoostRegressor(**FEW, categorical_features=["size"]).fit(wide, np.arange(300.0))
     with pytest.raises(ValueError, match="feature names"):
         named.predict(data[["size", "city", "rooms"]])
+    far = data.assign(size=np.where(data["size"] > data["size"].median(), np.inf, 0.0))
+    for call in (named.predict, lambda X: SnapBoostRegressor(**FEW).fit(X, y)):
+        with pytest.raises(ValueError, match="column 'size' contains infinity"):
+            call(far)
 
 
 # -- model files -------------------------------------------------------------------------------

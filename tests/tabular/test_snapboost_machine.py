@@ -111,11 +111,15 @@ def test_a_loss_of_ones_own_is_used():
 # -- Fourier features and ridges ---------------------------------------------------------------
 
 
+def as_it_is(Z):
+    return Z
+
+
 def features(n=60, components=30, gamma=0.5, seed=0):
     rng = np.random.default_rng(seed)
     Z = rng.normal(size=(n, 3)).astype(np.float32)
     projection = Projection.draw(3, components, gamma, rng)
-    return Z, projection(Z), Features(Z, projection)
+    return Z, projection(Z), Features(Z, as_it_is, projection)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 40.0])
@@ -173,15 +177,37 @@ def test_features_computed_anew_are_those_that_are_kept(monkeypatch):
     assert np.array_equal(kept.transposed(h), anew.transposed(h))
 
 
+def test_large_tables_take_single_precision_where_the_penalty_covers_it(monkeypatch):
+    Z, _, kept = features(n=3000, components=60)
+    g, h = np.sin(2 * Z[:, 0]) + Z[:, 1], np.ones(3000)
+
+    def values(alpha):
+        out = np.zeros(3000)
+        kept.add_product(Ridge(kept, alpha).solve(g, h, 3000.0), out)
+        return out
+
+    least = 1e-4 * 3000 / 60
+    exact = [values(least * factor) for factor in (0.99, 1.01)]
+    monkeypatch.setattr("mmxx.tabular.snapboost.fourier._MUCH", 0)
+    assert np.array_equal(values(least * 0.99), exact[0])
+    single = values(least * 1.01)
+    assert not np.array_equal(single, exact[1])
+    assert np.linalg.norm(single - exact[1]) < 1e-4 * np.linalg.norm(exact[1])
+    h = np.full(3000, 1e-60)
+    assert kept.gram(h, single=True) == pytest.approx(kept.gram(h), rel=1e-4, abs=1e-62)
+
+
 def test_shards_solve_the_ridge_of_all_rows():
     """Sums over two halves, handed in as a machine's others would."""
     Z, _, whole = features()
     rng = np.random.default_rng(1)
     g, h = rng.normal(size=60), rng.uniform(0.1, 2, 60)
     projection = whole._projection
-    other = Features(Z[30:], projection)
+    other = Features(Z[30:], as_it_is, projection)
     sums = iter([other.gram(h[30:]), other.transposed(g[30:])])
-    half = Ridge(Features(Z[:30], projection), 1.0, allreduce=lambda array: array + next(sums))
+    half = Ridge(
+        Features(Z[:30], as_it_is, projection), 1.0, allreduce=lambda array: array + next(sums)
+    )
     beta = half.solve(g[:30], h[:30], 60.0)
     assert beta == pytest.approx(Ridge(whole, 1.0).solve(g, h, 60.0), abs=1e-9)
 

@@ -13,6 +13,7 @@ PROPOSALS = 1 << 32  # where the positions of a draw's second phase begin
 _STEP, _MIX_1, _MIX_2 = (
     np.uint64(word) for word in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
+_PATIENCE = 300  # times k: so many refusals in a row have a chance of exp(-300)
 _30, _27, _31, _11 = (np.uint64(bits) for bits in (30, 27, 31, 11))
 
 
@@ -34,17 +35,18 @@ def uniforms(seed, start, count):
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")  # which lets the compiler divide many at once
 def next_ratios(lam, count, before, after):
     """Ratios q_l = e_l/e_{l-1} of one eigenvalue more, of those of the ``count - 1`` before.
 
     From e_l(m) = e_l(m-1) + λ e_{l-1}(m-1) follows
-    q_l(m) = (q_l(m-1) + λ) / (1 + λ/q_{l-1}(m-1)): sums of positive numbers that neither overflow
-    nor cancel, and by Newton's inequality no error grows. ``before`` and ``after`` may be the same
-    array: l runs downwards. Place 0 is not used.
+    q_l(m) = (q_l(m-1) + λ) · q_{l-1}(m-1)/(q_{l-1}(m-1) + λ): sums of positive numbers that neither
+    overflow nor cancel, and by Newton's inequality no error grows. ``before`` and ``after`` may be
+    the same array: l runs downwards. Place 0 is not used.
     """
     for degree in range(min(count, after.size - 1), 1, -1):
-        after[degree] = (before[degree] + lam) / (1.0 + lam / before[degree - 1])
+        lower = before[degree - 1]
+        after[degree] = (before[degree] + lam) * (lower / (lower + lam))
     after[1] = before[1] + lam
 
 
@@ -120,24 +122,43 @@ def consider(row, leverage, u, basis, count):
 
 
 @njit(cache=True, nogil=True)
+def _leverage(vectors, chosen):
+    """Squared lengths of the rows of some columns, [n], read as they lie in memory."""
+    n = vectors.shape[0]
+    leverage = np.zeros(n)
+    if vectors.strides[0] <= vectors.strides[1]:
+        for column in chosen:
+            for row in range(n):
+                leverage[row] += vectors[row, column] ** 2
+    else:
+        for row in range(n):
+            for column in chosen:
+                leverage[row] += vectors[row, column] ** 2
+    return leverage
+
+
+@njit(cache=True, nogil=True)
 def project(vectors, chosen, seed, indices):
     """Phase 2: ``indices.size`` rows from the projection on some columns of ``vectors`` [n, r].
 
     Rows are proposed by their leverage and refused by what the rows before leave of it, about
     k ln k proposals in all: O(nk + k³ ln k) instead of O(nk²).
+
+    Returns:
+        Whether there were so many. Of orthonormal columns there are; of others a length may be
+        off, or none of the proposals, k for one row at most on average, leaves enough.
     """
-    n, k = vectors.shape[0], chosen.size
-    leverage = np.zeros(n)
-    for column in chosen:
-        for place in range(n):
-            leverage[place] += vectors[place, column] ** 2
+    k = chosen.size
+    leverage = _leverage(vectors, chosen)
     heights = np.cumsum(leverage)
+    if not abs(heights[-1] - k) <= 1e-6 * k:
+        return False
     basis, row = np.empty((k, k)), np.empty(k)
     position = PROPOSALS
     for count in range(k):
-        while True:
+        for _ in range(_PATIENCE * k):
             height = uniform(seed, position) * heights[-1]
-            place = min(np.searchsorted(heights, height, side="right"), n - 1)
+            place = min(np.searchsorted(heights, height, side="right"), heights.size - 1)
             for column in range(k):
                 row[column] = vectors[place, chosen[column]]
             taken = consider(row, leverage[place], uniform(seed, position + 1), basis, count)
@@ -145,15 +166,23 @@ def project(vectors, chosen, seed, indices):
             if taken:
                 indices[count] = place
                 break
+        else:
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)
-def draw_kdpps(lam, vectors, table, seeds, indices):
-    """A k-DPP for each seed, into ``indices`` [size, k]."""
+def draw_kdpps(lam, vectors, columns, table, seeds, indices):
+    """A k-DPP for each seed, into ``indices`` [size, k]; False where one could not be drawn.
+
+    ``columns`` [r] says where the eigenvector of each eigenvalue stands among the ``vectors``.
+    """
     chosen = np.empty(indices.shape[1], np.int64)
     for draw in range(seeds.size):
         choose_eigenvectors(lam, table, seeds[draw], chosen)
-        project(vectors, chosen, seeds[draw], indices[draw])
+        if not project(vectors, columns[chosen], seeds[draw], indices[draw]):
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True)

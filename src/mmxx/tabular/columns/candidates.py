@@ -110,7 +110,7 @@ def intermediate(
             while found is None:
                 found = _try(gram, k, estimate, stream, accept_any=True)
         eigen = checked_eigen(found.values, found.vectors)
-        row[:] = found.points[exact(eigen, k, np.array([seed]))[0][0]]
+        row[:] = found.points[exact(*eigen, k, np.array([seed]))[0][0]]
         last = found.points.size
     if refused:
         warnings.warn(

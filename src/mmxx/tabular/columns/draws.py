@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.random import Generator, RandomState
@@ -25,6 +25,7 @@ from mmxx.tabular.columns.pivoting import rpcholesky
 
 Random = int | RandomState | Generator | None
 Seeds = NDArray[np.uint64]
+_MANY = 32  # draws that are worth a copy of the eigenvectors column by column
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,16 @@ def sample_projection(vectors: Floats, random_state: Random, size: int = 1) -> I
     """Draws [size, k] of the projection DPP of VVᵀ, the columns of V [n, k] being orthonormal."""
     indices = np.empty((size, vectors.shape[1]), np.int64)
     for row, seed in zip(indices, seeds_of(random_state, size), strict=True):
-        project(vectors, np.arange(vectors.shape[1]), seed, row)
+        check_drawn(project(vectors, np.arange(vectors.shape[1]), seed, row))
     return indices
+
+
+def check_drawn(done: Any) -> None:
+    """Refuse vectors from which a draw did not come to its end."""
+    if not done:
+        raise ValueError(
+            "eigenvectors must be finite and orthonormal, those that were drawn are not"
+        )
 
 
 def seeds_of(random_state: Random, size: int) -> Seeds:
@@ -60,17 +69,21 @@ def seeds_of(random_state: Random, size: int) -> Seeds:
     return words[:, 0] << np.uint64(32) | words[:, 1]
 
 
-def checked_eigen(values: ArrayLike, vectors: ArrayLike) -> tuple[Floats, Floats]:
+def checked_eigen(values: ArrayLike, vectors: ArrayLike) -> tuple[Floats, Floats, Indices]:
+    """Eigenvalues above rounding [r], descending; vectors [n, m] as given; the columns of those.
+
+    The vectors are neither copied nor read: for a single draw that would take most of the time.
+    """
     lam, U = np.asarray(values, dtype=np.float64), np.asarray(vectors, dtype=np.float64)
     if lam.ndim != 1 or U.ndim != 2 or U.shape[1] != lam.size or U.shape[0] < lam.size:
         raise ValueError(f"eigen must be values [r] and vectors [n, r], got {lam.shape}, {U.shape}")
-    if not (np.isfinite(lam).all() and np.isfinite(U.sum())):  # a sum keeps every NaN and inf
-        raise ValueError("eigen must be finite, got NaN or inf")
-    if lam.min() < -1e-10 * lam.max():
+    if not np.isfinite(lam).all():
+        raise ValueError("eigen: eigenvalues must be finite, got NaN or inf")
+    if lam.min(initial=0.0) < -1e-10 * lam.max(initial=0.0):
         raise ValueError(f"eigen: eigenvalues must be 0 or more, got {lam.min():g}")
     order = np.argsort(-lam, kind="stable")
     order = order[lam[order] > rank_tolerance(lam, U.shape[0])]
-    return lam[order], np.asfortranarray(U.T[order].T)  # by rows of Uᵀ: as eigh lays them out
+    return lam[order], U, order
 
 
 def check_rank(values: Floats, k: int, n: int) -> None:
@@ -83,17 +96,23 @@ def check_rank(values: Floats, k: int, n: int) -> None:
         )
 
 
-def exact(eigen: tuple[Floats, Floats], k: int, seeds: Seeds) -> tuple[Indices, SampleInfo]:
-    values, vectors = eigen
+def exact(
+    values: Floats, vectors: Floats, columns: Indices, k: int, seeds: Seeds
+) -> tuple[Indices, SampleInfo]:
+    """Draws from eigenvalues [r], descending, and their ``columns`` among the vectors [n, m]."""
     check_rank(values, k, vectors.shape[0])
+    if seeds.size >= _MANY or not vectors.flags.forc:
+        vectors = np.asfortranarray(vectors)
     indices = np.empty((seeds.size, k), np.int64)
     scaled = values / values[0]
-    draw_kdpps(scaled, vectors, all_ratios(scaled, k), seeds, indices)
+    check_drawn(draw_kdpps(scaled, vectors, columns, all_ratios(scaled, k), seeds, indices))
     return indices, SampleInfo(True, 1.0, vectors.shape[0])
 
 
 def primal(gram: Gram, k: int, seeds: Seeds, n_steps: int | None) -> tuple[Indices, SampleInfo]:
-    return exact(gram.eigen, k, seeds)
+    """Draws from the eigenvectors of L."""
+    values, vectors = gram.eigen
+    return exact(values, vectors, np.arange(values.size), k, seeds)
 
 
 def dual(gram: Gram, k: int, seeds: Seeds, n_steps: int | None) -> tuple[Indices, SampleInfo]:

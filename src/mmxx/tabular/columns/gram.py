@@ -109,6 +109,8 @@ class DenseGram(Gram):
         check_dense(self.n)
         if issparse(L):
             L = L.toarray()
+        if np.iscomplexobj(L):
+            raise ValueError("L must be real, got complex numbers")
         self._L = np.ascontiguousarray(L, dtype=np.float64)
         if not np.isfinite(self._L).all():
             raise ValueError("L must be finite, got NaN or inf")

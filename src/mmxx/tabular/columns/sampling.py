@@ -16,6 +16,7 @@ from mmxx.tabular.columns._kernels import project, uniforms
 from mmxx.tabular.columns.candidates import intermediate
 from mmxx.tabular.columns.draws import (
     Random,
+    check_drawn,
     checked_eigen,
     dual,
     exact,
@@ -50,7 +51,8 @@ def sample_kdpp(
         k: Columns in a subset, at most the numerical rank.
         A: Table [d, n] whose columns are chosen: an array, a memory map, a sparse matrix, or a
             list of these side by side.
-        eigen: Eigenvalues [r] and orthonormal eigenvectors [n, r] of L, for "exact".
+        eigen: Eigenvalues [r] and orthonormal eigenvectors [n, r] of L, in any order, for "exact".
+            Of the vectors only those that a draw takes are read.
         size: Subsets to draw; they share one decomposition.
         method: "exact" decomposes L. "dual" decomposes AAᵀ and never makes anything n × n, for
             d ≪ n. "mcmc" swaps columns from a randomly pivoted Cholesky start; one chain runs
@@ -66,7 +68,7 @@ def sample_kdpp(
 
     Raises:
         ValueError: An argument is out of range, L is not symmetric or not positive semidefinite,
-            or k exceeds the numerical rank.
+            eigenvectors are not orthonormal, or k exceeds the numerical rank.
 
     Source: Kulesza and Taskar (2011) for "exact"; Anari, Oveis Gharan and Rezaei (2016) for "mcmc";
         Dereziński, Calandriello and Valko (2019) for "intermediate".
@@ -83,7 +85,7 @@ def sample_kdpp(
     if eigen is not None:
         if L is not None or A is not None or method != "exact":
             raise ValueError("eigen stands for L and A, and is for method='exact' alone")
-        found = exact(checked_eigen(*eigen), k, seeds_of(random_state, size))
+        found = exact(*checked_eigen(*eigen), k, seeds_of(random_state, size))
     else:
         gram = as_gram(L, A)
         if k > gram.n:
@@ -129,6 +131,6 @@ def sample_dpp(
         chosen = np.flatnonzero(uniforms(seed, 0, values.size) * (values + alpha) < values)
         indices = np.empty(chosen.size, np.int64)
         if chosen.size:
-            project(vectors, chosen, seed, indices)
+            check_drawn(project(vectors, chosen, seed, indices))
         draws.append(indices)
     return draws

@@ -128,7 +128,7 @@ def approximation_factor(lam: ArrayLike, kmax: int | None = None) -> Curve:
         1e-10 of the trace and rounding would make the curve.
 
     Example:
-        >>> approximation_factor(np.ones(5)).tolist()
+        >>> approximation_factor(np.ones(5)).round(12).tolist()
         [1.0, 1.0, 1.0, 1.0, 1.0]
     """
     errors = expected_error(lam, kmax)

@@ -80,9 +80,9 @@ def parameters(arm: str, draw: Draw) -> dict[str, Any]:
 class ShuffledMachine(Machine):
     """The control: ridge rounds that learn from the features of other rows."""
 
-    def encoded(self) -> NDArray[np.float32]:
-        """The encoded rows in another order."""
-        return np.random.default_rng(self._seed).permutation(super().encoded())
+    def ridge_rows(self) -> Array:
+        """The rows in another order."""
+        return np.random.default_rng(self._seed).permutation(super().ridge_rows())
 
 
 class ShuffledRegressor(SnapBoostRegressor):
@@ -154,6 +154,65 @@ def search(task: Search) -> dict[str, Any]:
         "rounds": chosen.best_round_,
         **cosines,
     }
+
+
+SHARES = (1.0, 0.95, 0.9, 0.8, 0.65)
+_ALIKE = {
+    "learning_rate": 0.1, "min_max_depth": 3, "max_max_depth": 3, "l2": 1.0, "gamma": 0.03,
+    "alpha": 1.0, "n_components": 200,
+}  # fmt: skip
+
+
+class Sweep(NamedTuple):
+    """A task for a worker: one split of a table, with more and more ridges among the rounds."""
+
+    problem: Problem
+    split: Split
+    rounds: int
+    seed: int
+
+
+def sweep(task: Sweep) -> list[float]:
+    """The test losses for each of `SHARES` as ``p_tree``, with nothing else changed."""
+    X, y, parts = task.problem.X, task.problem.y, task.split
+    found = []
+    for share in SHARES:
+        model = estimator(
+            "mixed", task.problem.task, n_rounds=task.rounds, p_tree=share, early_stopping=True,
+            n_rounds_no_change=20, random_state=task.seed, **_ALIKE,
+        )  # fmt: skip
+        model.fit(
+            X[parts.train], y[parts.train], X_val=X[parts.validation], y_val=y[parts.validation]
+        )
+        found.append(test_loss(model, X[parts.test], y[parts.test]))
+    return found
+
+
+def beside_trees(tasks: list[Sweep], losses: list[list[float]]) -> list[dict[str, Any]]:
+    """Rows of a report: for each table and share the mean loss, and its ratio to trees alone."""
+    rows = []
+    for name in dict.fromkeys(task.problem.name for task in tasks):
+        mine = [of for task, of in zip(tasks, losses, strict=True) if task.problem.name == name]
+        means = np.mean(mine, axis=0)
+        rows += [
+            {"table": name, "p_tree": share, "test loss": round(float(mean), 4),
+             "ratio": round(float(mean / means[0]), 3)}
+            for share, mean in zip(SHARES, means, strict=True)
+        ]  # fmt: skip
+    return rows
+
+
+def angles(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of a report: rounds and angles of each arm's chosen models, means over its splits."""
+    rows = []
+    for arm, searched in results.items():
+        row: dict[str, Any] = {"arm": arm}
+        row["rounds"] = round(float(np.mean([r["rounds"] for r in searched])), 1)
+        for kind in ("tree", "ridge"):
+            found = [r[kind] for r in searched if r[kind] is not None]
+            row[f"cos² of {kind} rounds"] = round(float(np.mean(found)), 3) if found else None
+        rows.append(row)
+    return rows
 
 
 def predictions(model: Any, X: Array) -> Array:

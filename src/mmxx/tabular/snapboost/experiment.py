@@ -114,6 +114,7 @@ def run(config: Config, run: Run) -> None:
     _judge_control(run, losses)
     _judge_all(run, losses)
     _judge_made_up(run, made_up[0], mixed)
+    _sweep(config, run, [plan.tables for plan in plans])
     _follow(config, run, made_up[0])
 
 
@@ -241,6 +242,7 @@ def _tabulate(
     import numpy as np
 
     from mmxx.lab.report.figures import bars
+    from mmxx.tabular.snapboost import arms
 
     name = problem.name.replace("_", "-")
     unit = "mean squared error" if problem.task == "regression" else "log-loss"
@@ -260,18 +262,7 @@ def _tabulate(
         errors={row["arm"]: row["standard error"] or 0.0 for row in rows},
     )  # fmt: skip
     run.figure(f"losses-{name}", figure, f"{problem.name}: means over splits, standard errors.")
-    rows = []
-    for arm, searched in results.items():
-        angles = {
-            kind: [r[kind] for r in searched if r[kind] is not None] for kind in ("tree", "ridge")
-        }
-        rows.append(
-            {"arm": arm, "rounds": round(float(np.mean([r["rounds"] for r in searched])), 1)}
-            | {
-                f"cos² of {kind} rounds": round(float(np.mean(v)), 3) if v else None
-                for kind, v in angles.items()
-            }
-        )
+    rows = arms.angles(results)
     run.table(f"angles-{name}", rows, f"{problem.name}: the chosen models, means over splits.")
 
 
@@ -321,6 +312,21 @@ def _judge_made_up(run: Run, problem: Problem, results: _Results) -> None:
     _tabulate(run, problem, results, losses)
     ours, one, ridge = (float(np.mean(losses[a])) for a in ("mixture", "one depth", "ridge only"))
     run.measure("smooth-and-steps", ours / one, baseline=one, note=f"ridge only: {ridge:.4g}")
+
+
+def _sweep(config: Config, run: Run, tables: Sequence[list[Problem]]) -> None:
+    """What ridges among the rounds change where all else is the same."""
+    from mmxx.tabular.snapboost import arms, problems
+
+    rng = run.rng("sweep")
+    tasks = [
+        arms.Sweep(problem, problems.split(problem, rng), config.rounds, int(rng.integers(2**30)))
+        for splits in tables
+        for problem in splits
+        if problem.name in (*_CLAIMED, "mixed")
+    ]
+    rows = arms.beside_trees(tasks, run.once("sweep", run.map, arms.sweep, tasks))
+    run.table("sweep", rows, "Trees of depth 3 with more and more ridges, nothing tuned.")
 
 
 def _follow(

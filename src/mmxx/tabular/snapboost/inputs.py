@@ -156,16 +156,20 @@ def _categories(column: Any, name: Any) -> list[Any]:
 
 def _numbers(column: Any, name: Any) -> Array:
     values = np.asarray(column)
-    if values.dtype.kind in "biuf":
-        return values.astype(np.float64)
     try:
-        return np.array([math.nan if _is_missing(v) else float(v) for v in values])
+        if values.dtype.kind in "biuf":
+            numbers = values.astype(np.float64)
+        else:
+            numbers = np.array([math.nan if _is_missing(v) else float(v) for v in values])
     except (TypeError, ValueError):
         text = next(repr(v) for v in values if not isinstance(v, Real) and not _is_missing(v))
         raise ValueError(
             f"X: column {name!r} holds {text}, which is no number (could not convert string to "
             "float); make the column categorical, or name it in categorical_features"
         ) from None
+    if np.isinf(numbers).any():
+        raise ValueError(f"X: column {name!r} contains infinity; accepted: numbers and NaN")
+    return numbers
 
 
 _RULES: Any = {"dtype": np.float64, "order": "C", "ensure_all_finite": "allow-nan"}
@@ -201,7 +205,4 @@ def read(estimator: Any, X: Any, columns: Columns) -> Array:
     if not hasattr(X, "columns") and (columns.codes < 0).all():
         return np.asarray(validate_data(estimator, X, reset=False, **_RULES))
     validate_data(estimator, X, reset=False, skip_check_array=True)
-    matrix = columns.matrix(X)
-    if np.isinf(matrix).any():
-        raise ValueError("X contains infinity")
-    return matrix
+    return columns.matrix(X)

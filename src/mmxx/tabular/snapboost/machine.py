@@ -215,16 +215,16 @@ class Machine:
         width = len(encoder.origins)
         return encoder, Projection.draw(width, self._settings.n_components, gamma, rng)
 
-    def encoded(self) -> NDArray[np.float32]:
-        """The encoded rows that ridge rounds learn from: float32 [n, width]."""
-        assert self.ensemble.encoder is not None
-        parts = self._map(self.ensemble.encoder, np.array_split(self._rows.X, self._threads))
-        return np.concatenate(list(parts))
+    def ridge_rows(self) -> Array:
+        """The rows that ridge rounds learn from: float64 [n, d]."""
+        return self._rows.X
 
     def _features(self) -> tuple[Features, Ridge]:
         if self._ridge is None:
-            assert self.ensemble.projection is not None
-            features = Features(self.encoded(), self.ensemble.projection, self._map)
+            encoder, projection = self.ensemble.encoder, self.ensemble.projection
+            assert encoder is not None
+            assert projection is not None
+            features = Features(self.ridge_rows(), encoder, projection, self._map)
             ridge = Ridge(
                 features, self._settings.alpha,
                 relative=self._settings.alpha_scale == "mean_hessian",
