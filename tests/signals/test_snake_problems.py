@@ -73,6 +73,8 @@ def test_stamps_are_sorted_and_merged_and_it_is_said(tmp_path):
     assert "2 of 5 rows" in remarks[0]
     assert "'t' do not increase" in remarks[1]
     assert remarks[2].startswith("1 stamps are repeated")
+    with pytest.raises(ValueError, match="time: column 't' holds the same stamp in all of its 3"):
+        problems.read_series(table(tmp_path, "t,y\n1,1\n1,5\n1,2\n"))
 
 
 def test_dates_of_every_kind(tmp_path):

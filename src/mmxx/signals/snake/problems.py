@@ -106,6 +106,8 @@ def read_series(table: Table, *, time: str = "", value: str = "") -> tuple[Vecto
     if (np.diff(t) < 0).any():
         remarks.append(f"The stamps of column {time!r} do not increase: the rows were sorted.")
     stamps, place = np.unique(t, return_inverse=True)
+    if len(stamps) == 1 < len(t):
+        raise ValueError(f"time: column {time!r} holds the same stamp in all of its {len(t)} rows")
     if len(stamps) < len(t):
         repeats = len(t) - len(stamps)
         remarks.append(f"{repeats} stamps are repeated: rows of one stamp became their mean.")

@@ -127,7 +127,7 @@ def own(table: Table, target: str, task: str) -> Problem:
     if task == "regression" and y.dtype.kind == "O":
         raise ValueError(f"target {target!r} holds text, so task must be 'classification'")
     if len(values) < 2:
-        raise ValueError(f"target {target!r} has one value only: {values[0]!r}")
+        raise ValueError(f"target {target!r} has one value only: {values[0]}")
     if task == "classification" and np.bincount(numbers).min() < 5:
         rare = values[np.bincount(numbers).argmin()]
         raise ValueError(f"target {target!r} has the class {rare!r} fewer than 5 times")
