@@ -152,6 +152,10 @@ class Study:
             logged |= {f"{name}/{key}": row[key] for key in ("loss", "return") if key in row}
         return logged
 
+    def at(self, name: str, mark: int) -> Weights:
+        """The weights set aside at a mark; the last ones of a training that ended before it."""
+        return self.kept.get(f"{name}@{mark}", self.learners[name].weights)
+
     def state_dict(self) -> dict[str, Any]:
         """Of all learners, and the weights that were set aside."""
         learners = {name: learner.state_dict() for name, learner in self.learners.items()}
@@ -339,7 +343,7 @@ def judge_items(
             for mark in study.marks[f"muzero-{seed}"][:-1]:
                 name = f"muzero-{seed}@{mark}"
                 add(name, f"muzero-{seed}", test, permuted=mixed)
-                items[name] = replace(items[name], weights=study.kept[name])
+                items[name] = replace(items[name], weights=study.at(f"muzero-{seed}", mark))
         if "long" in config.parts:
             add(f"long-{seed} {test}", f"long-{seed}", test, permuted=mixed)
             add(f"long-{seed} permuted", f"long-{seed}", test, permuted=orders)
@@ -356,8 +360,8 @@ def judge_items(
         for mark in study.marks["cartpole"]:
             for player in ("0", f"{config.simulations}", "permuted"):
                 own = items[f"cartpole {player}"]
-                kept = study.kept[f"cartpole@{mark}"]
-                items[f"cartpole@{mark} {player}"] = replace(own, weights=kept)
+                weights = study.at("cartpole", mark)
+                items[f"cartpole@{mark} {player}"] = replace(own, weights=weights)
     if "connect4" in config.parts:
         states, good = (np.concatenate(part) for part in zip(*solved, strict=True))
         for n in (0, config.simulations, 4 * config.simulations):
