@@ -133,7 +133,14 @@ def test_a_worker_has_one_thread_and_the_path_of_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    (seen,) = map_items(tasks.surroundings, [0])
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    here: list[str | None] = []
+
+    def progress(finished: int, total: int) -> None:
+        here.append(os.environ.get("NUMBA_NUM_THREADS"))
+
+    (seen,) = map_items(tasks.surroundings, [0], progress=progress)
+    assert here == [None]  # else what numba compiles in this process meanwhile would fail
     assert (seen["torch"], seen["OMP_NUM_THREADS"], seen["NUMBA_NUM_THREADS"]) == (1, "1", "1")
     assert seen["path"] == sys.path
 
@@ -370,9 +377,12 @@ def test_ray_is_started_on_this_machine_without_a_dashboard_and_ended(
 ) -> None:
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     told: list[tuple[int, int]] = []
-    found = map_items(
-        tasks.draw, ITEMS, backend="ray", workers=2, progress=lambda *at: told.append(at)
-    )
+
+    def progress(finished: int, total: int) -> None:
+        told.append((finished, total))
+        assert "NUMBA_NUM_THREADS" not in os.environ
+
+    found = map_items(tasks.draw, ITEMS, backend="ray", workers=2, progress=progress)
     assert same(found, expected)
     assert told == [(n, 5) for n in range(1, 6)]
     assert ray.started is not None

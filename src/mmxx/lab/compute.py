@@ -201,16 +201,16 @@ def _in_processes(
         missing = [index for index in range(len(items)) if index not in results]
         if not missing:
             break
-        with _environment(_WORKER):
-            try:
-                pool = kept.pool(workers)
+        try:
+            pool = kept.pool(workers)
+            with _environment(_WORKER):  # no longer than processes start: numba here reads it, too
                 futures = {pool.submit(_run_one, fn, items[i]): i for i in missing}
-                _collect(futures, results, progress, len(items))
-            except BrokenProcessPool:
-                kept.close()  # a worker died: the rest in a new pool
-            except BaseException:
-                kept.close()  # nothing that was begun goes on
-                raise
+            _collect(futures, results, progress, len(items))
+        except BrokenProcessPool:
+            kept.close()  # a worker died: the rest in a new pool
+        except BaseException:
+            kept.close()  # nothing that was begun goes on
+            raise
     if len(results) < len(items):
         lost = [index for index in range(len(items)) if index not in results]
         raise CrashedError(
@@ -292,18 +292,19 @@ def _ray_session(ray: Any, workers: int) -> Iterator[None]:
         return
     environment = {"RAY_USAGE_STATS_ENABLED": "0", **_WORKER}
     worker_environment = {"env_vars": _WORKER}
-    with _environment(environment), tempfile.TemporaryDirectory(prefix="ray") as folder:
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(log_to_driver=False, runtime_env=worker_environment)
-        else:
-            ray.init(
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                runtime_env=worker_environment,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=folder,  # a short path: sockets lie below it
-            )
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        with _environment(environment):
+            if os.environ.get("RAY_ADDRESS"):
+                ray.init(log_to_driver=False, runtime_env=worker_environment)
+            else:
+                ray.init(
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    runtime_env=worker_environment,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=folder,  # a short path: sockets lie below it
+                )
         try:
             yield
         finally:
