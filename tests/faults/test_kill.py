@@ -162,10 +162,11 @@ def test_quick_run_killed_five_times_ends_the_same(
     arguments = ["run", card.name, "--out", str(folder)]
     kills = 0
     for _ in range(5):
-        child = start("-c", KILL_BEFORE_SAVE, str(rng.randint(2, 4)), *arguments)
+        saves = rng.randint(1, 3) if kills else 1  # some runs save no more than once
+        child = start("-c", KILL_BEFORE_SAVE, str(saves), *arguments)
         _, said = child.communicate()
         if child.returncode == 0:
-            break  # fewer saves were left than the kill waited for
+            break  # fewer saves were left
         assert child.returncode == KILLED, said
         kills += 1
         arguments = ["resume", str(folder)]
