@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_ELEMENTS = 1 << 21  # logits held at a time
+_ELEMENTS = 1 << 20  # logits held at a time
 _ROWS = 256  # at least: each piece reads and writes the head's whole gradient
 
 
@@ -53,14 +53,17 @@ class _HeadCrossEntropy(torch.autograd.Function):
         grad_x = torch.empty_like(x) if needs_x else None
         grad_weight = torch.zeros_like(weight, dtype=exact) if needs_weight else None
         loss = x.new_zeros((), dtype=exact)
-        rows = max(_ROWS, _ELEMENTS // len(weight))
+        rows = min(max(_ROWS, _ELEMENTS // len(weight)), len(x))
+        # all pieces share their memory: fresh pages cost more than a pass over them
+        shared = x.new_empty(rows, len(weight)), x.new_empty(rows, len(weight), dtype=exact)
         with torch.autocast(x.device.type, enabled=False):
             for start in range(0, len(x), rows):
                 part = slice(start, start + rows)
                 piece, target = x[part], targets[part, None]
-                logits = piece @ head.T
+                logits, grad = (buffer[: len(piece)] for buffer in shared)
+                torch.mm(piece, head.T, out=logits)
                 # log Z by the likeliest class: two cheap passes where logsumexp needs many
-                grad = logits.softmax(1, dtype=exact)
+                torch.softmax(logits, 1, dtype=exact, out=grad)
                 log_z = logits.amax(1, keepdim=True).to(exact) - grad.amax(1, keepdim=True).log()
                 lost = log_z - logits.gather(1, target).to(exact)
                 if z_loss:
