@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_ELEMENTS = 1 << 20  # logits held at a time
+_ELEMENTS = 1 << 21  # logits held at a time
 _ROWS = 256  # at least: each piece reads and writes the head's whole gradient
 
 
