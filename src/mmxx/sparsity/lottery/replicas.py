@@ -86,20 +86,21 @@ class Replicas(nn.Module):
             return torch.vmap(self._call, randomness="different")(
                 dict(self.net.named_parameters()), x
             )
+        turned = False  # [E, features, N]: there a weight's gradient comes out in the weight's order
         for layer in self.net if isinstance(self.net, nn.Sequential) else (self.net,):
             if isinstance(layer, nn.Flatten):
                 x = x.flatten(2)
             elif isinstance(layer, nn.Linear):
-                weight = layer.weight.transpose(1, 2)
-                bias = layer.bias
+                x, turned = x if turned else x.transpose(1, 2), True
+                weight, bias = layer.weight, layer.bias
                 x = (
-                    torch.bmm(x, weight)
+                    torch.bmm(weight, x)
                     if bias is None
-                    else torch.baddbmm(bias[:, None], x, weight)
+                    else torch.baddbmm(bias[:, :, None], weight, x)
                 )
             else:
                 x = layer(x)
-        return x
+        return x.transpose(1, 2) if turned else x
 
     def _call(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         return torch.func.functional_call(self.net, parameters, (x,))
