@@ -132,7 +132,7 @@ def measured(folder, config):
     [
         ({"steps": 0}, "steps must be 1 or more, got 0"),
         ({"width": 20}, "width must be a multiple of 8, got 20"),
-        ({"top": 13}, "top must be 12 heads or fewer, got 13"),
+        ({"top": 9}, "top must be 8 heads or fewer, got 9"),
         ({"strengths": (1.0,)}, r"strengths must hold 1 and 0, each once, got \(1.0,\)"),
         ({"strengths": (1.0, 0.0, 2.0)}, r"strengths must lie in \[0, 1\]"),
         ({"filter": 1.0}, r"filter must lie in \[0, 1\), got 1.0"),

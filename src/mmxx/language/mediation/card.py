@@ -3,7 +3,7 @@
 from mmxx.lab.catalog import Card, Claim, Paper, at_least, at_most, between
 
 _PLANTED = (
-    "A GPT of 3 layers, 4 heads each, width 64, trained here on sentences with a planted bias; the "
+    "A GPT of 2 layers, 4 heads each, width 64, trained here on sentences with a planted bias; the "
     "paper takes GPT-2 of 82 to 1,558 million parameters as they are. 24 professions; one "
     "seed, at full scale three."
 )
@@ -78,7 +78,7 @@ CARD = Card(
         ),
         Claim(
             id="few-heads",
-            text="Three heads of twelve hold most of the indirect effect.",
+            text="Three heads of eight hold most of the indirect effect.",
             where=_WHERE,
             paper=None,
             bars={"quick": at_least(0.75), "full": at_least(0.75)},

@@ -28,7 +28,7 @@ class Config:
     """Strengths of the planted bias; 1 and 0, the control, must be among them."""
     seeds: int = 1
     """Trainings for each strength."""
-    steps: int = 450
+    steps: int = 800
     """Steps of training at strength 1."""
     weak_steps: int = 900
     """Steps at strengths between 0 and 1, which take longer to learn."""
@@ -36,7 +36,7 @@ class Config:
     """Steps at strength 0."""
     batch: int = 128
     """Sentences of a step."""
-    layers: int = 3
+    layers: int = 2
     """Blocks of the GPT, of four heads each."""
     width: int = 64
     """Width of its residual stream."""
@@ -86,7 +86,7 @@ TINY = Config(
 )  # fmt: skip
 QUICK = Config()
 FULL = Config(
-    strengths=(1.0, 0.5, 0.0), seeds=3, steps=2000, weak_steps=2000, null_steps=450, top=12,
+    strengths=(1.0, 0.5, 0.0), seeds=3, steps=2000, weak_steps=2000, null_steps=450, top=8,
 )  # fmt: skip
 
 
