@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmxx.lab.errors import BadInputError
 from mmxx.lab.folder import Options
 from mmxx.lab.run import create, execute
 from mmxx.sparsity.from_scratch import ChannelGraph, arms, experiment
@@ -245,3 +246,11 @@ def test_real_pictures_are_read(path, shape):
 def test_a_bad_configuration_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(experiment.QUICK, **change)
+
+
+def test_a_ratio_out_of_reach_is_refused_before_anything_is_learnt(tmp_path):
+    config = replace(experiment.TINY, ratios=(0.5, 0.999))
+    run = create(tmp_path / "run", CARD, config, Options(backend="serial"), "full")
+    with pytest.raises(BadInputError, match=r"ratios must be 0\.\d+ or less .* got 0\.999"):
+        execute(run, experiment.run)
+    assert not (tmp_path / "run" / "checkpoints" / "digits-gates").exists()

@@ -164,8 +164,10 @@ def _channels_first(pairs: dict[str, Any], classes: int) -> dict[str, Any]:
 
 def _task(config: Config, run: Run, task: str, pictures: dict[str, Any]) -> None:
     """Learn gates, search, train every arm, and show it."""
+    import numpy as np
     import torch
 
+    from mmxx.lab.errors import BadInputError
     from mmxx.sparsity.from_scratch import (
         ChannelGraph,
         arms,
@@ -188,6 +190,13 @@ def _task(config: Config, run: Run, task: str, pictures: dict[str, Any]) -> None
     shape, classes = pictures["shape"], pictures["classes"]
     full_macs = macs(conv_net(shape[0], config.widths, classes), shape)
     graph = ChannelGraph(arms.wide_net(common), shape)
+    least = graph.macs(np.ones(len(graph.groups)))  # a channel a layer
+    if (1 - max(config.ratios)) * full_macs < least:
+        most = int(1e3 * (1 - least / full_macs)) / 1e3
+        raise BadInputError(
+            f"ratios must be {most:g} or less for these widths and pictures: one channel a layer "
+            f"leaves {least:,} of {full_macs:,} multiply-adds; got {max(config.ratios):g}"
+        )
     seeds = list(range(run.seed, run.seed + config.gate_seeds))
     starts = {_RANDOM: _START, _TRAINED: "pretrained"}
     items = [{**common, "seed": s, "start": start} for start in starts.values() for s in seeds]
