@@ -86,9 +86,7 @@ class Replicas(nn.Module):
             return torch.vmap(self._call, randomness="different")(
                 dict(self.net.named_parameters()), x
             )
-        turned = (
-            False  # [E, features, N]: there a weight's gradient comes out in the weight's order
-        )
+        turned = False  # to [E, features, N], where a weight's gradient needs no copy
         for layer in self.net if isinstance(self.net, nn.Sequential) else (self.net,):
             if isinstance(layer, nn.Flatten):
                 x = x.flatten(2)
