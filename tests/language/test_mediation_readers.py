@@ -323,6 +323,67 @@ def test_models_that_are_none_are_refused():
         decoder_parts(torch.nn.Linear(2, 2))
 
 
+class EightBit(torch.nn.Module):
+    """A linear layer that keeps its weights in 8 bits and multiplies them out."""
+
+    def __init__(self, layer: torch.nn.Linear) -> None:
+        super().__init__()
+        self.scale = float(layer.weight.detach().abs().max()) / 127
+        rounded = (layer.weight.detach() / self.scale).round().to(torch.int8)
+        self.weight = torch.nn.Parameter(rounded, requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.weight.to(x.dtype) * self.scale)
+
+
+def test_blocks_may_be_quantised_but_not_the_head():
+    tf = pytest.importorskip("transformers")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        llama = tf.LlamaForCausalLM(
+            tf.LlamaConfig(vocab_size=20, hidden_size=16, intermediate_size=16,
+                           num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                           bos_token_id=1, eos_token_id=1, pad_token_id=1)
+        )  # fmt: skip
+    plain = copy.deepcopy(llama)
+    for block, other in zip(llama.model.layers, plain.model.layers, strict=True):
+        for part, twin in ((block.self_attn, other.self_attn), (block.mlp, other.mlp)):
+            for name, layer in list(part.named_children()):
+                if isinstance(layer, torch.nn.Linear):
+                    eight = EightBit(layer)
+                    setattr(part, name, eight)
+                    getattr(twin, name).weight.data = eight.weight.float() * eight.scale
+    example = Example([5, 7, 9, 1], [5, 7, 9, 2], ([10], [11]))
+    for kind in ("heads", "neurons"):
+        found, expected = (getattr(Mediation(m), kind)([example]) for m in (llama, plain))
+        assert np.allclose(found.log_nie, expected.log_nie, rtol=0, atol=1e-6)
+        assert np.abs(found.log_nie).max() > 1e-4
+    for weight in (llama.lm_head.weight.to("meta"), llama.lm_head.weight.to(torch.int8)):
+        llama.lm_head.weight = torch.nn.Parameter(weight, requires_grad=False)
+        with pytest.raises(ValueError, match="head of LlamaForCausalLM must hold its weights"):
+            Mediation(llama)
+
+
+def test_blocks_may_lie_on_a_disk(tmp_path):
+    tf = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = tf.GPT2LMHeadModel(
+            tf.GPT2Config(vocab_size=20, n_positions=8, n_embd=16, n_layer=2, n_head=2,
+                          bos_token_id=1, eos_token_id=1)
+        )  # fmt: skip
+    model.save_pretrained(tmp_path / "model")
+    places = {"transformer.wte": "cpu", "lm_head": "cpu", "transformer.wpe": "cpu",
+              "transformer.h": "disk", "transformer.ln_f": "cpu"}  # fmt: skip
+    spread = tf.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "model", device_map=places, offload_folder=tmp_path / "disk"
+    )
+    example = Example([5, 7, 9, 1], [5, 7, 9, 2], ([10], [11]))
+    found, expected = (Mediation(m).heads([example]) for m in (spread, model.eval()))
+    assert np.array_equal(found.log_nie, expected.log_nie)
+
+
 def test_models_of_other_kinds_are_refused():
     tf = pytest.importorskip("transformers")
     small = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,

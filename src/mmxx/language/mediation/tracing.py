@@ -92,6 +92,12 @@ def _traced(model: Any) -> DecoderParts:
         raise ValueError(
             f"{_CAUSAL}; {name} has no {'head over words' if head is None else 'word embedding'}"
         )
+    weight = head.weight  # of a quantised layer a method, and on "meta" where it was offloaded
+    if not isinstance(weight, Tensor) or weight.is_meta or not weight.is_floating_point():
+        raise ValueError(
+            f"the head of {name} must hold its weights in memory, as floating-point numbers; "
+            "quantise or offload the blocks alone"
+        )
     trace = _Trace()
     training = [module for module in model.modules() if module.training]
     device = next(embedding.parameters()).device
