@@ -233,6 +233,9 @@ def test_data_frames_that_do_not_fit_are_refused():
     data, y = frame()
     with pytest.raises(ValueError, match=r"column 'city' holds '(Zug|Bern|Uri)'"):
         SnapBoostRegressor(**FEW).fit(data.assign(city=data["city"].astype(object)), y)
+    for unit in ("datetime64[s]", "timedelta64[s]"):
+        with pytest.raises(ValueError, match="column 'city' holds times; accepted: numbers"):
+            SnapBoostRegressor(**FEW).fit(data.assign(city=np.arange(len(y)).astype(unit)), y)
     named = SnapBoostRegressor(**FEW, categorical_features=["city"])
     named.fit(data.assign(city=data["city"].astype(object)), y)
     with pytest.raises(ValueError, match="names 'town'"):

@@ -156,6 +156,11 @@ def _categories(column: Any, name: Any) -> list[Any]:
 
 def _numbers(column: Any, name: Any) -> Array:
     values = np.asarray(column)
+    if values.dtype.kind in "mM":
+        raise ValueError(
+            f"X: column {name!r} holds times; accepted: numbers, such as years, or days since the "
+            "first"
+        )
     try:
         if values.dtype.kind in "biuf":
             numbers = values.astype(np.float64)
