@@ -44,6 +44,9 @@ def read_table(table: Any, target: str, seed: int, steps: int) -> tuple[Own, lis
     numbers = y.dtype.kind == "f"
     whole = np.isfinite(X).all(1) & (np.isfinite(y) if numbers else np.array(y != "", bool))
     notes = [f"The target is {name}, the features are {', '.join(features)}."]
+    text = [column for column in table.names if column not in (*features, name)]
+    if text:
+        notes.append(f"Columns that hold text were left out: {', '.join(text)}.")
     if not whole.all():
         notes.append(f"{int((~whole).sum())} of {len(whole)} rows had gaps and were left out.")
     X, y = X[whole], y[whole]

@@ -410,8 +410,11 @@ def _own(config: Config, run: Run) -> None:
     assert config.data is not None
     table: Any = load(config.data, kinds=("table",))
     run.source(table.source)
-    problem = problems.own(table, config.target or table.names[-1], config.task)
-    run.note(f"{problem.task} of {config.target or table.names[-1]!r}, {len(problem.y)} rows.")
+    target = config.target or table.names[-1]
+    problem, names, notes = problems.own(table, target, config.task)
+    run.note(f"{problem.task} of {target!r}, {len(problem.y)} rows.")
+    for note in notes:
+        run.note(note)
     for claim in CARD.claims:
         run.not_measured(claim.id, "the user's table was run instead")
     others: dict[str, int] = dict.fromkeys((*_MORE, "ridge only"), config.other_splits)
@@ -421,7 +424,6 @@ def _own(config: Config, run: Run) -> None:
     _tabulate(run, problem, results, losses)
     model = _follow(config, run, problem, _tune(config, run, problem))
     run.artifact("model.safetensors", files.to_bytes(model), "The tuned fit, for load_model.")
-    names = [name for name in table.names if name != (config.target or table.names[-1])]
     rows = [
         {"column": name, "share": round(float(share), 4)}
         for name, share in zip(names, model.feature_importances_, strict=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmxx.data import Source, photo, read_table
+from mmxx.data import Source, decimal_years, photo, read_table
 
 if TYPE_CHECKING:
     from mmxx.data import Table
@@ -20,6 +20,7 @@ Task = Literal["regression", "classification"]
 TABLES = (
     "diabetes", "star98", "breast_cancer", "anes96", "co2", "photo", "randhie", "fair", "digits",
 )  # fmt: skip
+_MOST_TEXTS = 255  # that are categories of a column
 _MOST_ROWS = {"photo": 5000, "randhie": 6000}
 _PUBLIC = "public domain"
 
@@ -100,14 +101,19 @@ def mixed(rows: int, rng: np.random.Generator) -> Problem:
     )
 
 
-def own(table: Table, target: str, task: str) -> Problem:
+def own(table: Table, target: str, task: str) -> tuple[Problem, list[str], list[str]]:
     """A user's table as a problem: text becomes categories, rows without a target are left out.
+
+    Dates become years with decimals; a column of more than 255 texts is left out.
 
     Args:
         table: The table.
         target: Its column to predict.
         task: "regression", "classification", or "auto": classification for text and for whole
             numbers of ten values at most.
+
+    Returns:
+        The problem, the names of its columns, and what was done to them, in words.
 
     Raises:
         ValueError: There is no such column, fewer than 20 rows, or nothing to learn.
@@ -131,25 +137,45 @@ def own(table: Table, target: str, task: str) -> Problem:
     if task == "classification" and np.bincount(numbers).min() < 5:
         rare = values[np.bincount(numbers).argmin()]
         raise ValueError(f"target {target!r} has the class {rare!r} fewer than 5 times")
-    names = [name for name in table.names if name != target]
-    if not names:
-        raise ValueError(f"the table must have a column besides the target {target!r}")
-    columns, categorical = [], []
-    for j, name in enumerate(names):
+    columns: dict[str, Array] = {}
+    categorical, notes = [], []
+    for name in table.names:
         column = table[name][there]
+        if name == target:
+            continue
         if column.dtype.kind == "O":
-            categorical.append(j)
-            kinds, codes = np.unique(column.astype(str), return_inverse=True)
-            if len(kinds) > 255:
-                raise ValueError(
-                    f"column {name!r} has {len(kinds)} texts; at most 255 are accepted"
-                )
-            column = np.where(kinds[codes] == "", np.nan, codes)
-        columns.append(column.astype(np.float64))
+            text, column = column.astype(str), _years(column)
+            if column is not None:
+                notes.append(f"Column {name!r} holds dates: they were taken as years.")
+            else:
+                kinds, codes = np.unique(text, return_inverse=True)
+                if len(kinds) > _MOST_TEXTS:
+                    notes.append(
+                        f"Column {name!r} was left out: it has {len(kinds)} texts, and "
+                        f"{_MOST_TEXTS} are the most that a category may have."
+                    )
+                    continue
+                categorical.append(len(columns))
+                column = np.where(kinds[codes] == "", np.nan, codes)
+        columns[name] = column.astype(np.float64)
+    if not columns:
+        raise ValueError(
+            f"the table must have a column to learn from besides the target {target!r}"
+        )
     y_numbers = numbers.astype(np.float64) if task == "classification" else y[there]
-    X = np.column_stack(columns)
-    return Problem("table", "classification" if task == "classification" else "regression", X,
-                   y_numbers, table.source, tuple(categorical))  # fmt: skip
+    problem = Problem(
+        "table", "classification" if task == "classification" else "regression",
+        np.column_stack(list(columns.values())), y_numbers, table.source, tuple(categorical),
+    )  # fmt: skip
+    return problem, list(columns), notes
+
+
+def _years(column: NDArray[Any]) -> Array | None:
+    """Dates as years with decimals, or None where a text is no date."""
+    try:
+        return decimal_years(column)
+    except ValueError:
+        return None
 
 
 # -- readers -----------------------------------------------------------------------------------
