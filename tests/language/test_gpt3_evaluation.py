@@ -23,6 +23,7 @@ from mmxx.language.gpt3 import (
     Task,
     evaluate,
     loglikelihoods,
+    read_documents,
 )
 from mmxx.language.gpt3.evaluation import exact_match, f1
 from mmxx.language.gpt3.likelihood import split
@@ -238,6 +239,21 @@ def test_tasks_come_from_lines_of_json(tmp_path):
         file.write('{"context": "\\nabc =", "completion": " cab"}\n')
     task = Task.from_jsonl(tmp_path / "words.jsonl.gz")
     assert (task.name, task.kind, task.between) == ("words", "cloze", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b"{\xff", r"a\.jsonl: byte 1 is no UTF-8"),
+        ("b.jsonl.gz", b"{}", r"b\.jsonl\.gz is damaged, or no gzip file"),
+        ("c.jsonl.gz", gzip.compress(b"{}" * 99)[:-9], r"c\.jsonl\.gz is damaged, or no gzip file"),
+    ],
+)
+def test_files_that_are_no_text_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    for read in (Task.from_jsonl, lambda path: list(read_documents(path))):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -67,14 +68,11 @@ def read_documents(
         Texts that are not empty.
 
     Raises:
-        ValueError: Bytes that are no UTF-8, with file and place; a line that is no such JSON,
-            with file and number.
+        ValueError: Bytes that are no UTF-8, with file and place; a damaged .gz; a line that is no
+            such JSON, with file and number.
     """
     for path in text_files(paths):
-        content = path.read_bytes()
-        if path.name.endswith(".gz"):
-            content = gzip.decompress(content)
-        text = _decode(content, path, errors)
+        text = read_text(path, errors, '; errors="replace" reads it nevertheless')
         if not path.name.endswith((".jsonl", ".jsonl.gz")):
             if text.strip():
                 yield text
@@ -98,13 +96,23 @@ def _is_text(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def _decode(content: bytes, path: Path, errors: str) -> str:
+def read_text(path: Path, errors: str = "strict", advice: str = "") -> str:
+    """A file's text, unpacked where its name ends in .gz.
+
+    Raises:
+        ValueError: It is no gzip, or damaged; or bytes that are no UTF-8, with their place, and
+            ``advice``.
+    """
+    content = path.read_bytes()
+    if path.name.endswith(".gz"):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path} is damaged, or no gzip file: {error}") from None
     try:
         return content.decode("utf-8-sig", errors=errors).replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f'{path}: byte {error.start} is no UTF-8; errors="replace" reads it nevertheless'
-        ) from None
+        raise ValueError(f"{path}: byte {error.start} is no UTF-8{advice}") from None
 
 
 class PackedDataset:

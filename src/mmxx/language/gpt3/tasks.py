@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import string
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from mmxx.language.gpt3.packing import read_text
 
 Kind = Literal["choice", "cloze", "generate"]
 Normalise = Literal["tokens", "none", "unconditional", "contextual"]
@@ -123,14 +124,12 @@ class Task:
             settings: Fields of the task.
 
         Raises:
-            ValueError: A line that is no such JSON, with its number.
+            ValueError: A line that is no such JSON, with its number; a file that is no text.
         """
         path = Path(path)
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
         examples = [
             _example(line, f"{path}, line {number}")
-            for number, line in enumerate(text.split("\n"), 1)
+            for number, line in enumerate(read_text(path).split("\n"), 1)
             if line.strip()
         ]
         chosen = bool(examples) and all(example.choices for example in examples)

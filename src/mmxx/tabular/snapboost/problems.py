@@ -135,7 +135,7 @@ def own(table: Table, target: str, task: str) -> tuple[Problem, list[str], list[
     if len(values) < 2:
         raise ValueError(f"target {target!r} has one value only: {values[0]}")
     if task == "classification" and np.bincount(numbers).min() < 5:
-        rare = values[np.bincount(numbers).argmin()]
+        rare = values[np.bincount(numbers).argmin()].item()
         raise ValueError(f"target {target!r} has the class {rare!r} fewer than 5 times")
     columns: dict[str, Array] = {}
     categorical, notes = [], []
