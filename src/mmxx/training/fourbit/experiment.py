@@ -56,7 +56,7 @@ class Config:
     channels: int = 16
     """Channels of the first convolution, for pictures of one's own."""
     data: Path | None = None
-    """A text (.txt), or pictures with labels: a folder with a sub-folder for each class, or IDX."""
+    """A text (.txt), or pictures with labels: a folder of a sub-folder a class, IDX, or .npz."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
