@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from mmxx.nn.linear import by_onednn, onednn
 
 _ELEMENTS = 1 << 21  # logits held at a time
 _ROWS = 256  # at least: each piece reads and writes the head's whole gradient
@@ -51,17 +54,17 @@ class _HeadCrossEntropy(torch.autograd.Function):
         exact = torch.promote_types(x.dtype, torch.float32)
         needs_x, needs_weight = ctx.needs_input_grad[:2]
         grad_x = torch.empty_like(x) if needs_x else None
-        grad_weight = torch.zeros_like(weight, dtype=exact) if needs_weight else None
+        grad_weight = None
         loss = x.new_zeros((), dtype=exact)
         rows = min(max(_ROWS, _ELEMENTS // len(weight)), len(x))
-        # all pieces share their memory: fresh pages cost more than a pass over them
-        shared = x.new_empty(rows, len(weight)), x.new_empty(rows, len(weight), dtype=exact)
+        product = onednn if by_onednn(x[:rows], head) else functional.linear
+        # all pieces share this memory: fresh pages cost more than a pass over them
+        shared = x.new_empty(rows, len(weight), dtype=exact)
         with torch.autocast(x.device.type, enabled=False):
             for start in range(0, len(x), rows):
                 part = slice(start, start + rows)
                 piece, target = x[part], targets[part, None]
-                logits, grad = (buffer[: len(piece)] for buffer in shared)
-                torch.mm(piece, head.T, out=logits)
+                logits, grad = product(piece, head), shared[: len(piece)]
                 # log Z by the likeliest class: two cheap passes where logsumexp needs many
                 torch.softmax(logits, 1, dtype=exact, out=grad)
                 log_z = logits.amax(1, keepdim=True).to(exact) - grad.amax(1, keepdim=True).log()
@@ -77,11 +80,10 @@ class _HeadCrossEntropy(torch.autograd.Function):
                 grad.scatter_add_(1, target, torch.full_like(lost, -1.0))
                 grad = (grad if counts is None else grad.mul_(counts)).to(x.dtype)
                 if grad_x is not None:
-                    torch.mm(grad, head, out=grad_x[part])
-                if grad_weight is not None and x.dtype == exact:
-                    grad_weight.addmm_(grad.T, piece)
-                elif grad_weight is not None:
-                    grad_weight += grad.T @ piece
+                    grad_x[part] = product(grad, head.T)
+                if needs_weight:
+                    found = product(grad.T, piece.T).to(exact)
+                    grad_weight = found if grad_weight is None else grad_weight.add_(found)
         total = loss.new_tensor(len(x)) if weights is None else weights.sum().to(exact)
         share = 1 / total.clamp(min=torch.finfo(exact).tiny)
         ctx.save_for_backward(grad_x, grad_weight, share)

@@ -17,6 +17,7 @@ from mmxx.nn import gpt_weights
 from mmxx.nn.cross_entropy import head_cross_entropy
 from mmxx.nn.gpt_config import GPTConfig
 from mmxx.nn.kv_cache import CacheStep, KVCache
+from mmxx.nn.linear import linear
 
 
 class _Linear(nn.Linear):
@@ -24,6 +25,9 @@ class _Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         pass
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
 
 
 class _Embedding(nn.Embedding):
@@ -335,7 +339,7 @@ class GPT(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """Logits of what the last normalisation gives, shape [..., vocab_size]."""
-        return functional.linear(x, self.wte.weight)
+        return linear(x, self.wte.weight)
 
     def num_params(self, *, embedding: bool = True) -> int:
         """How many parameters.

@@ -7,6 +7,7 @@ import time
 import torch
 
 from mmxx.nn.gpt import GPT
+from mmxx.nn.linear import linear
 
 # Dense arithmetic in 16 bits, from the makers' data sheets, in operations a second.
 _PEAKS = {
@@ -34,7 +35,7 @@ def peak_flops(device: torch.device | str = "cpu", dtype: torch.dtype = torch.fl
     best = float("inf")
     for _ in range(5):
         began = time.perf_counter()
-        (left @ left).sum().item()
+        linear(left, left).sum().item()
         best = min(best, time.perf_counter() - began)
     return 2 * size**3 / best
 

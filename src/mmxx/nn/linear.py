@@ -1,0 +1,107 @@
+"""Products of a linear layer, on a CPU by oneDNN where torch itself would ask MKL.
+
+MKL keeps to 256-bit instructions on processors that are not Intel's; oneDNN, which comes with torch
+as well, uses what there is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_AVAILABLE = (
+    torch.backends.mkl.is_available()
+    and torch.backends.mkldnn.is_available()
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+)
+_PRODUCTS = 1 << 21  # of two numbers: a call takes 18 µs more than one of torch's own
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias``, with gradients of any order.
+
+    Args:
+        x: Inputs, shape [..., n].
+        weight: Shape [m, n].
+        bias: Shape [m], or None.
+
+    Returns:
+        Shape [..., m]. Beside `torch.nn.functional.linear` it differs by rounding only.
+    """
+    if not by_onednn(x, weight):
+        return functional.linear(x, weight, bias)
+    if torch.is_grad_enabled():
+        return _Linear.apply(x, weight, bias)  # pyright: ignore[reportReturnType]
+    return onednn(x, weight, bias)
+
+
+def by_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether ``x @ weight.T`` is faster by oneDNN: large, in single precision, on a CPU."""
+    return (
+        x.numel() * len(weight) >= _PRODUCTS * (2 if torch.is_grad_enabled() else 1)
+        and _AVAILABLE
+        and x.ndim > 1
+        and x.dtype == weight.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+# an operator of its own, since inductor takes oneDNN's for one of a frozen net
+@torch.library.custom_op("mmxx::linear", mutates_args=())
+def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias`` by oneDNN, shapes as in `linear`; without gradients."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@onednn.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return x.new_empty(*x.shape[:-1], len(weight))
+
+
+@onednn.register_vmap
+def _(
+    info: Any,
+    in_dims: tuple[int | None, ...],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, int]:
+    def batched(value: Tensor, dim: int | None) -> Tensor:
+        return value[None] if dim is None else value.movedim(dim, 0)
+
+    x = batched(x, in_dims[0])
+    y = x.flatten(1, -2) @ batched(weight, in_dims[1]).mT
+    if bias is not None:
+        y = y + batched(bias, in_dims[2])[:, None]
+    return y.unflatten(1, x.shape[1:-1]), 0
+
+
+class _Linear(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return onednn(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        # a gradient that is differentiated in turn needs products that torch can differentiate
+        product = functional.linear if torch.is_grad_enabled() else onednn
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        rows = grad.flatten(0, -2)
+        return (
+            product(grad, weight.T) if needs_x else None,
+            product(rows.T, x.flatten(0, -2).T) if needs_weight else None,
+            rows.sum(0) if needs_bias else None,
+        )
