@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +84,7 @@ class Straight:
 
 
 _straight: dict[Callable[..., None], Straight] = {}
+_again: dict[Callable[..., None], tuple[Outcome, set[str], bool]] = {}
 
 
 def straight(card: Card) -> Straight:
@@ -98,6 +98,18 @@ def straight(card: Card) -> Straight:
             found = run_tiny(card, folder)
         _straight[key] = Straight(folder, found, saves[0])
     return _straight[key]
+
+
+def again(card: Card) -> tuple[Outcome, set[str], bool]:
+    """A second run, made once too: its outcome, what it touched, whether generators moved."""
+    key = experiment_of(card)
+    if key not in _again:
+        with temporary_folder() as folder:
+            before = global_states()
+            with watched(folder) as seen:
+                found = run_tiny(card, folder)
+            _again[key] = found, seen, not same_states(before, global_states())
+    return _again[key]
 
 
 @contextmanager
@@ -114,8 +126,7 @@ def same_seed_gives_same_bits(card: Card) -> None:
     assert first.outcome.digests, "nothing was saved: an experiment needs a run.loop or run.once"
     unsaid = [c["id"] for c in first.outcome.claims if c["note"] == claims.NOT_REACHED]
     assert not unsaid, f"the run ended without a word on {', '.join(unsaid)}"
-    with temporary_folder() as other:
-        assert_same(first.outcome, run_tiny(card, other))
+    assert_same(first.outcome, again(card)[0])
 
 
 def seed_matters(card: Card) -> None:
@@ -148,55 +159,70 @@ def report_is_reproducible(card: Card) -> None:
 
 def leaves_the_process_as_it_was(card: Card) -> None:
     """Writes only in the run folder, opens no socket, leaves the global generators alone."""
-    with temporary_folder() as folder:
-        before = global_states()
-        with watched(folder) as seen:
-            run_tiny(card, folder)
-        assert not seen, f"the run touched: {', '.join(sorted(seen))}"
-        assert same_states(before, global_states()), "a global random generator has moved"
+    _, seen, moved = again(card)
+    assert not seen, f"the run touched: {', '.join(sorted(seen))}"
+    assert not moved, "a global random generator has moved"
 
 
 def cut_short_resumes_to_the_same_bits(card: Card) -> None:
-    """Cut off after its first, middle and last save, a run resumes and ends the same."""
+    """Cut off after its first, middle and last save, one after the other, a run ends the same."""
     first = straight(card)
-    total = first.saves
-    for number in sorted({1, (total + 1) // 2, total}):
-        with temporary_folder() as folder:
+    total, made = first.saves, 0
+    with temporary_folder() as folder:
+        for number in sorted({1, (total + 1) // 2, total}):
             try:
-                with _cut_after(number):
-                    run_tiny(card, folder)
+                with _cut_after(number - made):
+                    _begin_or_resume(card, folder)
             except _Cut:
-                pass
-            execute(reopen(folder, card, module_of(card).Config), experiment_of(card))
-            assert_same(first.outcome, outcome(folder))
+                made = number
+        _begin_or_resume(card, folder)
+        assert made == total, f"cut off and resumed, it makes {made} of {total} saves"
+        assert_same(first.outcome, outcome(folder))
+
+
+def _begin_or_resume(card: Card, folder: Path) -> None:
+    if folder.exists():
+        run = reopen(folder, card, module_of(card).Config)
+    else:
+        run = create(folder, card, module_of(card).TINY, Options(backend="serial"), "tiny")
+    execute(run, experiment_of(card))
+
+
+# Kills itself right after a save of a given number.
+_KILLED = """
+import os, signal, sys
+from mmxx.lab import checkpoint, cli
+left, save = int(sys.argv[1]), checkpoint.save
+def counted(*arguments, **named):
+    global left
+    path = save(*arguments, **named)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path
+checkpoint.save = counted
+sys.exit(cli.main(sys.argv[2:]))
+"""
 
 
 def killed_resumes_to_the_same_bits(card: Card) -> None:
-    """Killed (signal 9) once something is saved, a run resumes and ends the same."""
+    """A process of its own, killed (signal 9) before its last save, is resumed and ends the same.
+
+    What that process has computed is compared with what this one has, and this one goes on.
+    """
+    first = straight(card)
     with temporary_folder() as folder:
         config = folder.with_name("tiny.json")
         write_json(config, config_json(module_of(card).TINY))
-        command = [sys.executable, "-m", "mmxx", "run", card.name, "--backend", "serial"]
-        command += ["--config", str(config), "--out"]
-        expected = straight(card).outcome
-        environment = {**os.environ, **_threads()}
-        child = subprocess.Popen(
-            [*command, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=environment,
+        flags = ["--backend", "serial", "--config", str(config), "--out", str(folder)]
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED, str(max(1, first.saves - 1)), "run", card.name, *flags],
+            capture_output=True, text=True, env={**os.environ, **_threads()}, timeout=WAIT,
         )  # fmt: skip
-        deadline = time.monotonic() + WAIT
-        while child.poll() is None and time.monotonic() < deadline:
-            if any((folder / "checkpoints").glob("*/step-*")):
-                child.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.002)
-        child.wait()
-        resumed = subprocess.run(
-            [sys.executable, "-m", "mmxx", "resume", str(folder)],
-            capture_output=True, text=True, env=environment, timeout=WAIT,
-        )  # fmt: skip
-        assert resumed.returncode == 0, f"resume ends with {resumed.returncode}: {resumed.stderr}"
-        assert_same(expected, outcome(folder))
+        killed = done.returncode == -signal.SIGKILL
+        assert killed, f"a run of its own ends with {done.returncode}: {done.stderr[-2000:]}"
+        execute(reopen(folder, card, module_of(card).Config), experiment_of(card))
+        assert_same(first.outcome, outcome(folder))
 
 
 def stops_at_its_time_limit(card: Card) -> None:
