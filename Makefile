@@ -17,6 +17,8 @@ export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
 export UV_COMPILE_BYTECODE := 1
 export NUMBA_CACHE_DIR ?= $(abspath $(VENV))/cache/numba
 export MPLCONFIGDIR ?= $(abspath $(VENV))/cache/matplotlib
+# compiled once, not again by each of the many processes that a review or the tests start
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: review test lint bench sham docs setup lock clean
 

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,12 +71,23 @@ def test_a_system_is_imported_without_what_it_computes_with(card: Card) -> None:
 def test_a_card_imports_only_the_catalog(card: Card) -> None:
     experiment = card.experiment.partition(":")[0]
     card_file = Path(str(__import__(experiment, fromlist=["x"]).__file__)).with_name("card.py")
-    tree = ast.parse(card_file.read_text(encoding="utf-8"))
-    imported = {name for name, _ in imports(tree)}
+    imported = {name for name, _ in imports(parsed(card_file))}
     assert imported <= {"mmxx.lab.catalog", "__future__"}
 
 
 # -- what is written ---------------------------------------------------------------------------
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def dotted(node: ast.expr) -> str:
+    """The name that is called, as ``torch.load``; empty where it is computed."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -96,7 +108,7 @@ def faults(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        called = ast.unparse(node.func)
+        called = dotted(node.func)
         if called in FORBIDDEN:
             yield f"line {node.lineno} calls {called}"
         for keyword in node.keywords:
@@ -139,12 +151,12 @@ def test_the_search_lets_pass_what_only_sounds_alike() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_file_runs_what_it_reads(path: Path) -> None:
-    assert not list(faults(ast.parse(path.read_text(encoding="utf-8"))))
+    assert not list(faults(parsed(path)))
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert ast.get_docstring(parsed(path))
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

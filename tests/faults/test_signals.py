@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -168,7 +167,5 @@ def test_the_command_to_go_on_with_can_be_copied(tmp_path: Path, mmxx: Run, name
     done = mmxx("run", "toy", "--time-limit", "1e-9", "--out", folder)
     assert done.returncode == 75
     given = done.stderr.partition("go on with: mmxx ")[2]
-    again = subprocess.run(
-        [sys.executable, "-m", "mmxx", *shlex.split(given)], capture_output=True, text=True
-    )
+    again = mmxx(*shlex.split(given))
     assert again.returncode == 0, again.stderr
