@@ -21,6 +21,19 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
+# Two ranks of a group, forked when all that both import is there.
+_PAIR = """
+import os, runpy, sys
+import torch._dynamo
+file, place = sys.argv[1:]
+runpy.run_path(file)
+child = os.fork()
+sys.argv = [file, "0" if child else "1", "2", place]
+runpy.run_path(file, run_name="__main__")
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
 
 @pytest.fixture
 def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -36,17 +49,12 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if not torch.distributed.is_available():
         pytest.skip("torch was built without torch.distributed")
     place = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    group = [
-        subprocess.Popen(
-            [sys.executable, str(request.path), str(rank), "2", str(place)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in group:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors[-2000:]
+    done = subprocess.run(
+        [sys.executable, "-c", _PAIR, str(request.path), str(place)],
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
     return place

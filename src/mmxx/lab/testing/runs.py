@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from mmxx.lab.folder import Options, config_json, write_json
 from mmxx.lab.run import create, execute, reopen
 from mmxx.lab.testing.cards import WAIT, experiment_of, module_of
 from mmxx.lab.testing.watching import global_states, same_states, watched
+
+_HEAVY = ["mmxx.lab.cli", "numba", "sklearn.base", "torch._dynamo", "matplotlib.figure"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def straight(card: Card) -> Straight:
         place = tempfile.mkdtemp(prefix="mmxx-straight-")
         atexit.register(shutil.rmtree, place, ignore_errors=True)
         folder = Path(place) / "run"
-        with _cut_after(None) as saves:
+        with _after_save(None) as saves:
             found = run_tiny(card, folder)
         _straight[key] = Straight(folder, found, saves[0])
     return _straight[key]
@@ -171,7 +175,7 @@ def cut_short_resumes_to_the_same_bits(card: Card) -> None:
     with temporary_folder() as folder:
         for number in sorted({1, (total + 1) // 2, total}):
             try:
-                with _cut_after(number - made):
+                with _after_save(number - made):
                     _begin_or_resume(card, folder)
             except _Cut:
                 made = number
@@ -188,23 +192,6 @@ def _begin_or_resume(card: Card, folder: Path) -> None:
     execute(run, experiment_of(card))
 
 
-# Kills itself right after a save of a given number.
-_KILLED = """
-import os, signal, sys
-from mmxx.lab import checkpoint, cli
-left, save = int(sys.argv[1]), checkpoint.save
-def counted(*arguments, **named):
-    global left
-    path = save(*arguments, **named)
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return path
-checkpoint.save = counted
-sys.exit(cli.main(sys.argv[2:]))
-"""
-
-
 def killed_resumes_to_the_same_bits(card: Card) -> None:
     """A process of its own, killed (signal 9) before its last save, is resumed and ends the same.
 
@@ -212,17 +199,35 @@ def killed_resumes_to_the_same_bits(card: Card) -> None:
     """
     first = straight(card)
     with temporary_folder() as folder:
-        config = folder.with_name("tiny.json")
+        config, said = folder.with_name("tiny.json"), folder.with_name("stderr.txt")
         write_json(config, config_json(module_of(card).TINY))
         flags = ["--backend", "serial", "--config", str(config), "--out", str(folder)]
-        done = subprocess.run(
-            [sys.executable, "-c", _KILLED, str(max(1, first.saves - 1)), "run", card.name, *flags],
-            capture_output=True, text=True, env={**os.environ, **_threads()}, timeout=WAIT,
-        )  # fmt: skip
-        killed = done.returncode == -signal.SIGKILL
-        assert killed, f"a run of its own ends with {done.returncode}: {done.stderr[-2000:]}"
+        # forked from one that has only imported, which is most of what a new process takes
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_HEAVY)
+        torch = sys.modules.get("torch")
+        threads = None if torch is None else torch.get_num_threads()
+        child = context.Process(
+            target=_run_until_killed,
+            args=(max(1, first.saves - 1), ["run", card.name, *flags], said, threads),
+        )
+        child.start()
+        child.join(WAIT)
+        killed = child.exitcode == -signal.SIGKILL
+        assert killed, f"a run of its own ends with {child.exitcode}: {said.read_text()[-2000:]}"
         execute(reopen(folder, card, module_of(card).Config), experiment_of(card))
         assert_same(first.outcome, outcome(folder))
+
+
+def _run_until_killed(save: int, arguments: list[str], said: Path, threads: int | None) -> None:
+    """A command that kills itself right after a save of a given number."""
+    from mmxx.lab import cli
+
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        importlib.import_module("torch").set_num_threads(threads)
+    with said.open("w") as sys.stderr, _after_save(save, partial(os.kill, os.getpid(), 9)):
+        sys.exit(cli.main(arguments))
 
 
 def stops_at_its_time_limit(card: Card) -> None:
@@ -242,25 +247,24 @@ def stops_at_its_time_limit(card: Card) -> None:
             execute(reopen(folder, card, module_of(card).Config), experiment_of(card))
 
 
-def _threads() -> dict[str, str]:
-    torch = sys.modules.get("torch")
-    return {"OMP_NUM_THREADS": str(torch.get_num_threads())} if torch is not None else {}
-
-
 class _Cut(BaseException):
     """Stands for a kill inside one process: no handler of the lab catches it."""
 
 
+def _cut() -> None:
+    raise _Cut
+
+
 @contextmanager
-def _cut_after(number: int | None) -> Iterator[list[int]]:
-    """Raise right after the save of that number; count the saves."""
+def _after_save(number: int | None, then: Callable[[], None] = _cut) -> Iterator[list[int]]:
+    """Do something, else cut off, right after the save of that number; count the saves."""
     real, count = checkpoint.save, [0]
 
     def save(*args: Any, **more: Any) -> Path:
         path = real(*args, **more)
         count[0] += 1
         if count[0] == number:
-            raise _Cut
+            then()
         return path
 
     checkpoint.save = save
