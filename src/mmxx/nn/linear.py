@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 _AVAILABLE = (
@@ -18,6 +18,20 @@ _AVAILABLE = (
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
 _PRODUCTS = 1 << 22  # of two numbers: with fewer, what a call costs exceeds what it saves
+
+
+class Linear(nn.Linear):
+    """A linear layer that multiplies by `linear`, and leaves its numbers to who draws them.
+
+    Nothing is drawn twice, nor from another generator than the one that was handed in.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw nothing."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Shape [..., in_features] to [..., out_features]."""
+        return linear(input, self.weight, self.bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -33,7 +47,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if not by_onednn(x, weight):
         return functional.linear(x, weight, bias)
-    return _Linear.apply(x, weight, bias)  # pyright: ignore[reportReturnType]
+    return _Product.apply(x, weight, bias)  # pyright: ignore[reportReturnType]
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """``x @ weight.T`` without gradients, shapes as in `linear`."""
+    return onednn(x, weight) if by_onednn(x, weight) else functional.linear(x, weight)
 
 
 def by_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -78,7 +97,7 @@ def _(
     return y.unflatten(1, x.shape[1:-1]), 0
 
 
-class _Linear(torch.autograd.Function):
+class _Product(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -96,12 +115,12 @@ class _Linear(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         # a gradient that is differentiated in turn needs products that torch can differentiate
-        product = functional.linear if torch.is_grad_enabled() else onednn
+        times = functional.linear if torch.is_grad_enabled() else product
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])
         return (
-            product(grad, weight.T) if needs_x else None,
-            product(rows.T, x.reshape(-1, x.shape[-1]).T) if needs_weight else None,
+            times(grad, weight.T) if needs_x else None,
+            times(rows.T, x.reshape(-1, x.shape[-1]).T) if needs_weight else None,
             rows.sum(0) if needs_bias else None,
         )
 
