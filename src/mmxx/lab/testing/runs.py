@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -26,7 +27,7 @@ from mmxx.lab.run import create, execute, reopen
 from mmxx.lab.testing.cards import WAIT, experiment_of, module_of
 from mmxx.lab.testing.watching import global_states, same_states, watched
 
-_HEAVY = ["mmxx.lab.cli", "numba", "sklearn.base", "torch._dynamo", "matplotlib.figure"]
+_IMPORTED = ["mmxx.lab.cli", "numba", "sklearn.base", "torch._dynamo", "matplotlib.figure"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def straight(card: Card) -> Straight:
         place = tempfile.mkdtemp(prefix="mmxx-straight-")
         atexit.register(shutil.rmtree, place, ignore_errors=True)
         folder = Path(place) / "run"
-        with _after_save(None) as saves:
+        with _after_save(math.inf) as saves:
             found = run_tiny(card, folder)
         _straight[key] = Straight(folder, found, saves[0])
     return _straight[key]
@@ -171,16 +172,15 @@ def leaves_the_process_as_it_was(card: Card) -> None:
 def cut_short_resumes_to_the_same_bits(card: Card) -> None:
     """Cut off after its first, middle and last save, one after the other, a run ends the same."""
     first = straight(card)
-    total, made = first.saves, 0
+    total, made = first.saves, 0.0
     with temporary_folder() as folder:
-        for number in sorted({1, (total + 1) // 2, total}):
+        for number in [*sorted({1, (total + 1) // 2, total}), math.inf]:
             try:
                 with _after_save(number - made):
                     _begin_or_resume(card, folder)
+                break
             except _Cut:
                 made = number
-        _begin_or_resume(card, folder)
-        assert made == total, f"cut off and resumed, it makes {made} of {total} saves"
         assert_same(first.outcome, outcome(folder))
 
 
@@ -204,7 +204,7 @@ def killed_resumes_to_the_same_bits(card: Card) -> None:
         flags = ["--backend", "serial", "--config", str(config), "--out", str(folder)]
         # forked from one that has only imported, which is most of what a new process takes
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_HEAVY)
+        context.set_forkserver_preload(_IMPORTED)
         torch = sys.modules.get("torch")
         threads = None if torch is None else torch.get_num_threads()
         child = context.Process(
@@ -256,7 +256,7 @@ def _cut() -> None:
 
 
 @contextmanager
-def _after_save(number: int | None, then: Callable[[], None] = _cut) -> Iterator[list[int]]:
+def _after_save(number: float, then: Callable[[], None] = _cut) -> Iterator[list[int]]:
     """Do something, else cut off, right after the save of that number; count the saves."""
     real, count = checkpoint.save, [0]
 
