@@ -35,9 +35,10 @@ def _checks() -> Iterator[Any]:
             yield pytest.param(check, id=f"{name}-{check.name}")
 
 
+@pytest.mark.no_cover  # what it runs is covered by tests of its own, and goes faster untraced
 @pytest.mark.parametrize("check", list(_checks()))
 def test_contract(check: Check, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("COV")]:
-        monkeypatch.delenv(name)  # children are killed, or run what other tests cover
+        monkeypatch.delenv(name)  # nor are its children traced
     check()
     assert not list(in_tmp.iterdir()), "the check left something in the working folder"

@@ -122,7 +122,7 @@ def test_show_tells_the_claims_with_their_bars(mmxx: Mmxx) -> None:
         "Toy line",
         "Theoria motus. C. F. Gauss. Perthes und Besser 1809. https://example.org/gauss",
         "",
-        "Fits $y = ax + b$ by gradient descent. For tests of the lab.",
+        "Fits y = ax + b by gradient descent. For tests of the lab.",
         "",
         "Claims",
         "  finds-slope: The slope is found.",
