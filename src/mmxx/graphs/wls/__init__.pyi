@@ -1,4 +1,6 @@
 from .classifier import WLSClassifier as WLSClassifier
+from .files import load_model as load_model
+from .files import save_model as save_model
 from .kernel import WLSKernel as WLSKernel
 from .kernel import similarity as similarity
 from .network import WLSConv as WLSConv
@@ -17,6 +19,8 @@ __all__ = [
     "WLSNet",
     "WLSTransformer",
     "WLSubtreeKernel",
+    "load_model",
+    "save_model",
     "similarity",
     "wl_equivalent",
     "wl_labels",

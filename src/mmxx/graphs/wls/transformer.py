@@ -125,6 +125,35 @@ class _GraphVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         check_is_fitted(self)
         return self._node_rounds(as_graphs(X))[round]
 
+    def explain_distance(self, g: Any, h: Any) -> tuple[Floats, Floats]:
+        r"""What each node adds to the squared distance of two graphs.
+
+        With $\Delta = f(g) - f(h)$ a node v of g adds $\langle f(v), \Delta \rangle$ and one of h
+        the negative of it, with the mean as readout over the number of nodes: together
+        $|\Delta|^2$. Nodes that have their like in the other graph add to both, and cancel.
+
+        Args:
+            g: A graph, as for `fit`.
+            h: Another.
+
+        Returns:
+            The shares of g's nodes [n] and of h's [m], which sum up to the squared distance.
+
+        Raises:
+            ValueError: ``iterations`` is "all".
+        """
+        if self.iterations == "all":
+            raise ValueError("iterations='all': accepted is one round, 'last' or its number")
+        check_is_fitted(self)
+        data = as_graphs([g, h])
+        x = self._node_rounds(data)[self._chosen()[0]]
+        one, other = read_out(x, data, self.readout)
+        shares = x @ (one - other)
+        if self.readout == "mean":
+            shares /= np.diff(data.offsets)[data.owner]
+        cut = data.offsets[1]
+        return shares[:cut], -shares[cut:]
+
     def _node_rounds(self, data: Graphs) -> list[Floats]:
         found = [self.columns_.of(data)]
         edges = self._edge_columns(data)
