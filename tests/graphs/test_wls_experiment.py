@@ -156,7 +156,7 @@ def test_every_arm_has_its_settings() -> None:
 def test_processes_give_the_bits_of_one(task: dict[str, Any]) -> None:
     graphs = problems.signed_trees(np.random.default_rng(0), 30)
     items = [
-        {"graphs": graphs, "configuration": choice, "n_iter": 2, "dim": 16, "seed": 3}
+        {"graphs": graphs, "configuration": {**choice, "n_iter": 2}, "seed": 3}
         for arm in ("WLS", "GAT")
         for choice in study.configurations(arm, (1.0,), ("sum",), every=False)
     ]

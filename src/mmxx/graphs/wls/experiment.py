@@ -34,6 +34,8 @@ class Config:
     """Rounds; validation chooses how many are used."""
     dim: int = 200
     """Columns of the random projections."""
+    projection: Literal["sketch", "gaussian"] = "sketch"
+    """How WLS projects: by TensorSketch, or as the paper does, which takes minutes."""
     sigmas: tuple[float, ...] = (1.0,)
     """Widths of the rbf kernel, of which validation chooses."""
     readouts: tuple[Readout, ...] = ("sum",)
@@ -49,9 +51,11 @@ class Config:
     judged_of_data: int = 3
     """Folds that are used where data are given."""
     seeds: int = 1
-    """Seeds, each with its trees and its projections; with data, its projections."""
+    """Seeds, each with its trees and its projections; one where data are given."""
     data: Path | None = None
     """Your graphs with classes: a folder or .zip in the TU format."""
+    nodes: Literal["auto", "attributes", "labels", "both", "degree", "constant"] = "auto"
+    """What nodes begin with; auto is the first of attributes, labels and degree that is there."""
     folds: Path | None = None
     """For your graphs: where PREFIX_train.index, PREFIX_val.index and PREFIX_test.index lie."""
     patterns: int = 0
@@ -94,7 +98,7 @@ QUICK = Config()
 FULL = Config(
     arms=("WLS", "WLS without cat", "WLSLin", "WWL", "GCN", "GraphSAGE", "GAT"),
     sigmas=(0.1, 1.0, 10.0), readouts=("sum", "mean"), every=True, judged_of_data=10, seeds=3,
-    patterns=200,
+    patterns=1000, pattern_steps=1500,
 )  # fmt: skip
 
 
@@ -105,7 +109,7 @@ def run(config: Config, run: Run) -> None:
     from mmxx.graphs.wls import study
 
     results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in config.arms}
-    seeds = [run.seed + k for k in range(config.seeds)]
+    seeds = [run.seed + k for k in range(config.seeds if config.data is None else 1)]
     first: tuple[Graphs, Any] | None = None
     for seed in seeds:
         graphs, folds = _problem(config, run, seed)
@@ -199,11 +203,7 @@ def _measured(
     from mmxx.graphs.wls import study
 
     wide = config.grid == "authors"
-    items = [
-        {"graphs": graphs, "configuration": choice, "n_iter": config.n_iter, "dim": config.dim,
-         "seed": seed}
-        for choice in choices
-    ]  # fmt: skip
+    items = [_item(config, graphs, choice, seed) for choice in choices]
     rounds = run.map(study.vectors, items)
     tasks = [
         {"rounds": vectors, "targets": graphs.targets, "fold": fold,
@@ -213,6 +213,14 @@ def _measured(
     ]  # fmt: skip
     found = run.map(study.accuracies, tasks)
     return [found[k : k + len(choices)] for k in range(0, len(found), len(choices))]
+
+
+def _item(config: Config, graphs: Graphs, choice: dict[str, Any], seed: int) -> dict[str, Any]:
+    """A task for `study.vectors`."""
+    if "aggregation" not in choice:
+        choice = {**choice, "dim": config.dim, "projection": config.projection}
+    choice = {**choice, "n_iter": config.n_iter, "nodes": config.nodes}
+    return {"graphs": graphs, "configuration": choice, "seed": seed}
 
 
 def _judged(
@@ -350,9 +358,7 @@ def _show(config: Config, run: Run, graphs: Graphs, lines: list[dict[str, Any]])
         ("WLS", best["choice"]),
         ("WLSLin", {"kernel": "linear", "readout": best["choice"]["readout"]}),
     ):
-        item = {"graphs": graphs, "configuration": choice, "n_iter": config.n_iter,
-                "dim": config.dim, "seed": run.seed}  # fmt: skip
-        X = study.vectors(item)[best["round"]]
+        X = study.vectors(_item(config, graphs, choice, run.seed))[best["round"]]
         squared = squared_distances(X, X)
         D = squared if D is None else D
         places[name] = study.principal(squared, gammas[best["gamma"]])

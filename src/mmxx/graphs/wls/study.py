@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 
-from mmxx.data.graphs import Graphs
 from mmxx.graphs.wls.expansion import Floats
 from mmxx.graphs.wls.kernel import squared_distances
 from mmxx.graphs.wls.problems import Fold
@@ -55,16 +54,14 @@ def configurations(
 def vectors(item: dict[str, Any]) -> list[Floats]:
     """The vectors of all graphs after each round: a task for `run.map`.
 
-    The item holds ``graphs``, a ``configuration``, ``n_iter``, ``dim`` and a ``seed``. As in the
-    paper, attributes are standardised over all graphs, those to be judged by too.
+    The item holds ``graphs``, a ``configuration`` (parameters of a transformer) and a ``seed``. As
+    in the paper, attributes are standardised over all graphs, those to be judged by too.
     """
-    options = dict(item["configuration"])
-    graphs: Graphs = item["graphs"]
+    options, graphs = item["configuration"], item["graphs"]
     if "aggregation" in options:
-        name = options.pop("aggregation")
-        model = AggregationTransformer(name, item["n_iter"], **options)
+        model = AggregationTransformer(**options)
     else:
-        model = WLSTransformer(item["n_iter"], item["dim"], random_state=item["seed"], **options)
+        model = WLSTransformer(**options, random_state=item["seed"])
     return model.fit(graphs).transform_rounds(graphs)
 
 
@@ -87,7 +84,9 @@ def accuracies(item: dict[str, Any]) -> Floats:
         for g, gamma in enumerate(item["gammas"]):
             K, K_others = np.exp(-gamma * within), np.exp(-gamma * across)
             for c, cost in enumerate(item["costs"]):
-                machine = SVC(C=cost, kernel="precomputed").fit(K, targets[fold.train])
+                # a seed that is not used, lest one be drawn from numpy's global generator
+                machine = SVC(C=cost, kernel="precomputed", random_state=0)
+                machine.fit(K, targets[fold.train])
                 right = machine.predict(K_others) == targets[others]
                 found[:, t, g, c] = 100 * right[:cut].mean(), 100 * right[cut:].mean()
     return found
