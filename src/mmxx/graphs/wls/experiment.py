@@ -91,7 +91,7 @@ class Config:
 
 
 TINY = Config(
-    graphs=30, n_iter=2, dim=16, parts=3, judged=2, patterns=10, pattern_steps=2,
+    graphs=30, n_iter=1, dim=16, parts=3, judged=2, patterns=10, pattern_steps=1,
     arms=("WLS", "WLS without cat", "WLSLin", "WWL", "GCN", "GraphSAGE", "GAT"),
 )  # fmt: skip
 QUICK = Config()

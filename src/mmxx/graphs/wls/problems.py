@@ -28,7 +28,7 @@ def signed_trees(rng: np.random.Generator, count: int, nodes: int = 40) -> Graph
     """Trees of three classes that differ in how neighbours' attributes go together.
 
     Every node has a hidden sign, which is its parent's with a chance of .8, .5 or .2, and the
-    attributes sign · a + N(0, .3²), a unit vector a of R⁴. Single nodes are distributed alike in
+    attributes sign · a + N(0, .3²), a = (1, 1, 1, 1) / 2. Single nodes are distributed alike in
     all classes, and so is every linear statistic 1ᵀAᵏX in expectation.
 
     Args:
@@ -36,8 +36,7 @@ def signed_trees(rng: np.random.Generator, count: int, nodes: int = 40) -> Graph
         count: How many trees; classes take turns.
         nodes: Nodes of each.
     """
-    direction = rng.standard_normal(4)
-    direction /= np.linalg.norm(direction)
+    direction = np.full(4, 0.5)
     parts, targets = [], []
     for number in range(count):
         label = number % 3
