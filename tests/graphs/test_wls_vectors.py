@@ -380,6 +380,8 @@ def test_wrong_use_is_refused(graphs: Graphs) -> None:
         model.transform(some(np.random.default_rng(0), 2, width=4))
     with pytest.raises(ValueError, match="nodes without attributes"):
         model.transform([nx.path_graph(2)])
+    with pytest.raises(ValueError, match="round must be from 0 to 5"):
+        model.node_vectors(graphs, 6)
     with pytest.warns(UserWarning, match="no counterpart"):
         WLSTransformer().fit([nx.DiGraph([(0, 1)])])
 

@@ -121,8 +121,13 @@ class _GraphVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         Returns:
             [nodes, width], the graphs' nodes end to end.
+
+        Raises:
+            ValueError: There is no such round.
         """
         check_is_fitted(self)
+        if not -1 <= round <= self.n_iter:
+            raise ValueError(f"round must be from 0 to {self.n_iter}, or -1, got {round}")
         return self._node_rounds(as_graphs(X))[round]
 
     def explain_distance(self, g: Any, h: Any) -> tuple[Floats, Floats]:
