@@ -32,6 +32,7 @@ from mmxx.language.gpt3 import (
     peak_flops,
 )
 from mmxx.language.gpt3.training import decay_groups
+from mmxx.nn.linear import product
 
 WIDTH, LAYERS, HEADS, VOCAB, CONTEXT = 256, 4, 4, 4096, 256
 BATCH, LENGTH, NEW = 8, 128, 200
@@ -170,13 +171,13 @@ def generation(rounds: int, peer: Path | None) -> None:
     print(
         f"  16 ragged prompts at once: {16 * NEW / many:,.1f} tokens/s, {16 * one / many:.1f} x one"
     )
-    linear = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-    weights = [layer.weight.detach() for layer in (*linear, model.wte)]
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    weights = [layer.weight.detach() for layer in (*layers, model.wte)]
     rows = [torch.randn(16, weight.shape[1]) for weight in weights]
 
     def products() -> None:
         for row, weight in zip(rows, weights, strict=True):
-            torch.nn.functional.linear(row, weight)
+            product(row, weight)
 
     floor = NEW * best({"products": products}, 10 * rounds)["products"]
     print(f"  with nothing but the matrix products it would be {16 * one / floor:.1f} x one")

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmxx.nn.linear import product
 from mmxx.signals.siren import Siren, fit_step, grid, laplacian_loss, mse_loss, value_gradient
 from mmxx.signals.siren.losses import Loss
 
@@ -94,13 +95,12 @@ def products_alone(rows: int) -> Callable:
     generator = torch.Generator().manual_seed(1)
     inputs, slopes = (torch.randn(rows, HIDDEN, generator=generator) for _ in range(2))
     weight = torch.randn(HIDDEN, HIDDEN, generator=generator)
-    wide, square = torch.empty(rows, HIDDEN), torch.empty(HIDDEN, HIDDEN)
 
     def products() -> None:
         for _ in range(LAYERS):
-            torch.mm(inputs, weight.t(), out=wide)
-            torch.mm(slopes, weight, out=wide)
-            torch.mm(slopes.t(), inputs, out=square)
+            product(inputs, weight)
+            product(slopes, weight.t())
+            product(slopes.t(), inputs.t())
 
     return products
 
@@ -108,11 +108,10 @@ def products_alone(rows: int) -> Callable:
 def square_products() -> Callable:
     """Products of square matrices, the best case of a machine."""
     a = torch.randn(_SQUARE, _SQUARE, generator=torch.Generator().manual_seed(1))
-    out = torch.empty(_SQUARE, _SQUARE)
 
     def products() -> None:
         for _ in range(_SQUARES):
-            torch.mm(a, a, out=out)
+            product(a, a)
 
     return products
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from mmxx.nn.cross_entropy import head_cross_entropy
@@ -51,6 +52,28 @@ def test_gradients_of_single_rows():
     found = torch.func.vmap(torch.func.grad(loss, (0, 1)), (None, None, 0))(weight, bias, x)
     y = x @ weight.T + bias
     close(found, [2 * y.mT @ x, 2 * y.sum(1)])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("recorded", [True, False])
+def test_forward_derivatives(recorded):
+    inputs = [value.detach() for value in drawn((2, 64, 256), (256, 256), (256,))]
+    to_inputs = [value.flip(0) for value in inputs]
+    with torch.set_grad_enabled(recorded):
+        found = torch.func.jvp(linear, tuple(inputs), tuple(to_inputs))
+        close(found, torch.func.jvp(F.linear, tuple(inputs), tuple(to_inputs)))
+        with forward_ad.dual_level():
+            dual = [forward_ad.make_dual(*pair) for pair in zip(inputs, to_inputs, strict=True)]
+            y = forward_ad.unpack_dual(linear(*dual))
+            close([y.primal, y.tangent], found)
+
+
+def test_many_gradients_at_once():
+    x, weight = drawn((2, 64, 256), (256, 256))
+    y, (rows,) = linear(x, weight), drawn((3, 2, 64, 256))
+    found = torch.autograd.grad(y, (x, weight), rows, is_grads_batched=True)
+    close(found[0], rows @ weight)
+    close(found[1], rows.flatten(1, 2).mT @ x.flatten(0, 1))
 
 
 def test_many_weights_at_once():

@@ -215,13 +215,13 @@ def test_fused_sine_and_cosine_are_exact_to_single_precision() -> None:
     cosine = np.repeat(phases[:, None], 3, 1)
     phases = (cosine + offset).astype(np.float32)
     sine = np.empty_like(phases)
-    assert not _fused.sine_and_cosine(cosine, offset, sine)
+    assert not _fused.sine_and_cosine(cosine, offset, sine, cosine)
     assert np.abs(sine - np.sin(phases.astype(float))).max() < 1e-6
     assert np.abs(cosine - np.cos(phases.astype(float))).max() < 1e-6
     near = np.abs(phases) < 300
     assert np.abs(sine - np.sin(phases.astype(float)))[near].max() < 2e-7
     large, none = np.full((2, 3), 2e5, np.float32), np.zeros(3, np.float32)
-    assert _fused.sine_and_cosine(large, none, np.empty_like(large))
+    assert _fused.sine_and_cosine(large, none, np.empty_like(large), large)
 
 
 def test_fused_products_and_sums() -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mmxx import __version__
-from mmxx.lab import catalog, errors
+from mmxx.lab import catalog, errors, formulas
 from mmxx.lab.catalog import Bar, Broken, Card
 from mmxx.lab.errors import BadInputError, MissingExtraError, MmxxError
 
@@ -220,7 +220,7 @@ def _show(parsed: argparse.Namespace) -> int:
         lines += ["", "What differs from the paper", *(f"  {line}" for line in card.departs)]
     if card.extra:
         lines += ["", f"Needs: pip install '{_distribution(card)}[{card.extra}]'"]
-    print("\n".join(lines))
+    print(formulas.plain("\n".join(lines)))
     return errors.DONE
 
 
@@ -348,7 +348,7 @@ def _parse_run(card: Card, module: Any, arguments: list[str]) -> tuple[Any, RunO
         flags = tyro.cli(
             flags_type,
             prog=f"mmxx run {card.name}",
-            description=f"{card.title}: measure its claims. {card.summary}",
+            description=f"{card.title}: measure its claims. {formulas.plain(card.summary)}",
             default=flags_type(config, options),
             args=arguments,
         )

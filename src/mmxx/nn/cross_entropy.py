@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
-from mmxx.nn.linear import by_onednn, onednn
+from mmxx.nn.linear import product
 
 _ELEMENTS = 1 << 21  # logits held at a time
 _ROWS = 256  # at least: each piece reads and writes the head's whole gradient
@@ -57,7 +56,6 @@ class _HeadCrossEntropy(torch.autograd.Function):
         grad_weight = None
         loss = x.new_zeros((), dtype=exact)
         rows = min(max(_ROWS, _ELEMENTS // len(weight)), len(x))
-        product = onednn if by_onednn(x[:rows], head) else functional.linear
         # all pieces share this memory: fresh pages cost more than a pass over them
         shared = x.new_empty(rows, len(weight), dtype=exact)
         with torch.autocast(x.device.type, enabled=False):

@@ -17,17 +17,7 @@ from mmxx.nn import gpt_weights
 from mmxx.nn.cross_entropy import head_cross_entropy
 from mmxx.nn.gpt_config import GPTConfig
 from mmxx.nn.kv_cache import CacheStep, KVCache
-from mmxx.nn.linear import linear
-
-
-class _Linear(nn.Linear):
-    """A linear layer that GPT draws: nothing is drawn twice, nor from another generator."""
-
-    def reset_parameters(self) -> None:
-        pass
-
-    def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
+from mmxx.nn.linear import Linear, linear
 
 
 class _Embedding(nn.Embedding):
@@ -54,8 +44,8 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         inner = config.n_head * config.head_width
-        self.qkv = _Linear(config.d_model, 3 * inner, bias=config.bias)
-        self.proj = _Linear(inner, config.d_model, bias=config.bias)
+        self.qkv = Linear(config.d_model, 3 * inner, bias=config.bias)
+        self.proj = Linear(inner, config.d_model, bias=config.bias)
         self.n_head, self.d_head = config.n_head, config.head_width
         self.window = config.window_of(layer)
         self.layer = layer
@@ -154,8 +144,8 @@ class MLP(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         hidden = config.d_ff or 4 * config.d_model
-        self.fc = _Linear(config.d_model, hidden, bias=config.bias)
-        self.proj = _Linear(hidden, config.d_model, bias=config.bias)
+        self.fc = Linear(config.d_model, hidden, bias=config.bias)
+        self.proj = Linear(hidden, config.d_model, bias=config.bias)
         self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from xml.etree.ElementTree import Element
 from latex2mathml.converter import convert_to_element
 from markupsafe import Markup, escape
 
+from mmxx.lab.formulas import FORMULA
+
 _XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 _MAX_DEPTH = 60
 _SHAPES = frozenset(
@@ -40,9 +42,6 @@ _LOCAL_URL = re.compile(r"url\(#([\w.:-]+)\)")
 _LOCAL_REF = re.compile(r"#([\w.:-]+)")
 _DATA_PNG = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]+")
 _NUMBERS = re.compile(r"[\s,]+")
-
-# What a formula stands between follows pandoc: no blank inside the dollars, no digit after.
-_FORMULA = re.compile(r"\$(?=\S)([^$\n]{0,500}?\S)\$(?!\d)")
 _MATH_ATTRIBUTES = frozenset(
     "display displaystyle scriptlevel mathvariant mathcolor mathbackground mathsize stretchy "
     "fence separator form accent accentunder movablelimits largeop symmetric minsize maxsize "
@@ -57,7 +56,7 @@ def prose(text: str) -> Markup:
     A formula that is not valid LaTeX stays as it was written.
     """
     parts, end = [], 0
-    for match in _FORMULA.finditer(text):
+    for match in FORMULA.finditer(text):
         parts += [escape(text[end : match.start()]), _formula(match[1]) or escape(match[0])]
         end = match.end()
     return Markup("").join([*parts, escape(text[end:])])

@@ -36,8 +36,8 @@ _ONE, _HALF = np.float32(1), np.float32(0.5)
 
 
 @numba.njit(cache=True, fastmath={"contract"}, nogil=True, error_model="numpy")
-def sine_and_cosine(phase, offset, sine):
-    """Sine of ``phase + offset`` to ``sine``, cosine to ``phase``; float32 [n, h], offset [h].
+def sine_and_cosine(phase, offset, sine, cosine):
+    """Write sine and cosine of ``phase + offset``; float32 [n, h], offset [h].
 
     Returns whether a sum exceeds `LARGEST` in magnitude: then both are not to be used.
     """
@@ -57,7 +57,7 @@ def sine_and_cosine(phase, offset, sine):
             odd = (quadrant & 1) != 0
             a, b = (c, s) if odd else (s, c)
             sine[i, j] = -a if (quadrant & 2) != 0 else a
-            phase[i, j] = -b if ((quadrant + 1) & 2) != 0 else b
+            cosine[i, j] = -b if ((quadrant + 1) & 2) != 0 else b
     return beyond
 
 

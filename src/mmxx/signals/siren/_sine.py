@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmxx.nn.linear import linear, product
+
 _FEW_THREADS = 2  # with more, torch's own passes, which use them all, are as fast
 _PIECE = 1 << 18  # numbers of which a few such pieces stay in a core's own cache
 
@@ -49,7 +51,7 @@ def _is_plain(inputs: Tensor, weight: Tensor, bias: Tensor) -> bool:
 
 
 def _phases(inputs: Tensor, weight: Tensor, bias: Tensor, omega: float) -> Tensor:
-    return torch.nn.functional.linear(inputs, omega * weight, omega * bias)
+    return linear(inputs, omega * weight, omega * bias)
 
 
 def _wide(phases: Tensor) -> Tensor:
@@ -74,17 +76,19 @@ def _pieces(rows: int, width: int) -> list[slice]:
 def _sine_and_cosine(
     inputs: Tensor, weight: Tensor, bias: Tensor, omega: float
 ) -> tuple[Tensor, Tensor]:
-    """Sine and cosine of $\\omega (W x + b)$, the latter in the memory of the phases."""
+    """Sine and cosine of $\\omega (W x + b)$."""
     if not _fuses(inputs):
         phases = _phases(inputs, weight, bias, omega)
         return torch.sin(phases), phases.cos_()
     from mmxx.signals.siren import _fused
 
-    columns, offset = (omega * weight).t(), (omega * bias).numpy()
+    folded, offset = omega * weight, (omega * bias).numpy()
     sine, cosine = (inputs.new_empty(len(inputs), len(weight)) for _ in range(2))
     for piece in _pieces(*sine.shape):
-        products = torch.mm(inputs[piece], columns, out=cosine[piece])
-        if _fused.sine_and_cosine(products.numpy(), offset, sine[piece].numpy()):
+        products = product(inputs[piece], folded)
+        if _fused.sine_and_cosine(
+            products.numpy(), offset, sine[piece].numpy(), cosine[piece].numpy()
+        ):
             phases = _phases(inputs, weight, bias, omega)  # some are too large
             return torch.sin(phases), phases.cos_()
     return sine, cosine
@@ -96,8 +100,8 @@ def _gradients(
     """With $g$ the gradient of the phases: $g W$ or None, $g^T x$, and the sums of $g$."""
     if not (_fuses(to_sine) and to_sine.is_contiguous()):
         to_phases = to_sine * cosine
-        to_inputs = to_phases @ weight if want_inputs else None
-        return to_inputs, to_phases.t() @ inputs, to_phases.sum(0)
+        to_inputs = product(to_phases, weight.t()) if want_inputs else None
+        return to_inputs, product(to_phases.t(), inputs.t()), to_phases.sum(0)
     from mmxx.signals.siren import _fused
 
     to_inputs = torch.empty_like(inputs) if want_inputs else None
@@ -110,8 +114,8 @@ def _gradients(
             to_sine[piece].numpy(), cosine[piece].numpy(), to_phases.numpy(), sums.numpy()
         )
         if to_inputs is not None:
-            torch.mm(to_phases, weight, out=to_inputs[piece])
-        to_weight.addmm_(to_phases.t(), inputs[piece])
+            to_inputs[piece] = product(to_phases, weight.t())
+        to_weight += product(to_phases.t(), inputs[piece].t())
     return to_inputs, to_weight, sums
 
 
@@ -149,8 +153,8 @@ class _SineLayer(torch.autograd.Function):
                 to_phases = to_phases + to_sine * cosine
         _, to_weight, to_bias, _ = ctx.needs_input_grad
         return (
-            to_phases @ (ctx.omega * weight) if want_inputs else None,
-            ctx.omega * (to_phases.t() @ inputs) if to_weight else None,
+            linear(to_phases, ctx.omega * weight.t()) if want_inputs else None,
+            ctx.omega * linear(to_phases.t(), inputs.t()) if to_weight else None,
             ctx.omega * to_phases.sum(0) if to_bias else None,
             None,
         )

@@ -9,7 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from mmxx.signals.siren.siren import check_count, empty_linear
+from mmxx.nn.linear import Linear
+from mmxx.signals.siren.siren import check_count
 
 Activation = Literal["relu", "tanh", "softplus", "elu", "selu", "rbf"]
 _FUNCTIONS = {
@@ -196,7 +197,7 @@ class CoordinateMLP(nn.Module):
 def _linear(
     in_features: int, out_features: int, activation: str, generator: torch.Generator | None
 ) -> nn.Linear:
-    linear = empty_linear(in_features, out_features)
+    linear = Linear(in_features, out_features, device="cpu")
     width = 1 / math.sqrt(in_features)
     with torch.no_grad():
         linear.bias.uniform_(-width, width, generator=generator)

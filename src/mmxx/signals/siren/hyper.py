@@ -12,14 +12,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mmxx.signals.siren.siren import Siren, batched_siren, check_count, empty_linear, omegas_of
+from mmxx.nn.linear import Linear
+from mmxx.signals.siren.siren import Siren, batched_siren, check_count, omegas_of
 
 
 def _relu_network(sizes: list[int], generator: torch.Generator | None) -> nn.Sequential:
     """Linear layers with ReLU between, drawn as He et al. propose; biases are zero."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        linear = empty_linear(inputs, outputs)
+        linear = Linear(inputs, outputs, device="cpu")
         with torch.no_grad():
             linear.weight.normal_(0, math.sqrt(2 / inputs), generator=generator)
             linear.bias.zero_()

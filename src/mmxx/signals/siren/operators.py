@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mmxx.nn.linear import linear
 from mmxx.signals.siren.siren import SineLayer, Siren
 
 Second = Literal["laplacian", "diagonal", "hessian"]
@@ -280,7 +281,7 @@ def _reverse_sweep(net: Siren, coords: Tensor) -> tuple[Tensor, Tensor]:
     # [c, 1 or N, features], from the outputs backwards
     slope = torch.eye(net.out_features, dtype=coords.dtype, device=coords.device)[:, None]
     for weight, cosine in reversed(kept):
-        slope = (slope if cosine is None else slope * cosine) @ weight
+        slope = linear(slope if cosine is None else slope * cosine, weight.t())
     return values, slope.transpose(0, 1)
 
 
@@ -302,19 +303,19 @@ def _forward_sweep(
         if isinstance(layer, SineLayer):
             weight = layer.omega_0 * layer.linear.weight
             values, cosine = layer.with_cosine(values)
-            change = first @ weight.t()
+            change = linear(first, weight)
             first = cosine * change
             if second is not None:
                 product = change[rows] * change[columns] if second == "hessian" else change**2
                 if second == "laplacian":
                     product = product.sum(0, keepdim=True)
                 bend = -values * product
-                curved = bend if curved is None else bend + cosine * (curved @ weight.t())
+                curved = bend if curved is None else bend + cosine * linear(curved, weight)
         else:
             assert isinstance(layer, nn.Linear)
             values = layer(values)
-            first = first @ layer.weight.t()
-            curved = None if curved is None else curved @ layer.weight.t()
+            first = linear(first, layer.weight)
+            curved = None if curved is None else linear(curved, layer.weight)
     first = first.permute(1, 2, 0)
     if curved is None:
         return values, first, None

@@ -8,12 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmxx.nn.linear import Linear
 from mmxx.signals.siren._sine import sine_and_cosine_layer, sine_layer
-
-
-def empty_linear(in_features: int, out_features: int) -> nn.Linear:
-    """A linear layer that is not filled, so that nothing is drawn from torch's generator."""
-    return nn.Linear(in_features, out_features, device="meta").to_empty(device="cpu")
 
 
 def check_omega(name: str, omega: float) -> None:
@@ -67,7 +63,7 @@ class SineLayer(nn.Module):
         check_omega("omega_0", omega_0)
         self.omega_0 = float(omega_0)
         self.is_first = is_first
-        self.linear = empty_linear(in_features, out_features)
+        self.linear = Linear(in_features, out_features, device="cpu")
         bound = 1 / in_features if is_first else math.sqrt(6 / in_features) / self.omega_0
         init_linear_(self.linear, bound, generator)
 
@@ -152,7 +148,7 @@ class Siren(nn.Module):
             for _ in range(hidden_layers)
         ]
         if outermost_linear:
-            last = empty_linear(width, out_features)
+            last = Linear(width, out_features, device="cpu")
             init_linear_(last, math.sqrt(6 / width) / omega_0, generator)
             layers.append(last)
         else:
