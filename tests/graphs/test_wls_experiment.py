@@ -200,7 +200,10 @@ def ran(config: experiment.Config, folder: Path, tier: str = "tiny") -> list[dic
 def test_a_set_of_ones_own_is_measured_and_not_judged(tmp_path: Path) -> None:
     graphs = problems.signed_trees(np.random.default_rng(0), 30, nodes=10)
     write_tu(graphs, tmp_path / "MINE")
-    settings: Any = {"n_iter": 1, "dim": 8, "parts": 3, "judged": 1, "judged_of_data": 1}
+    settings: Any = {
+        "arms": ("WLS", "WLS without cat", "WWL"), "n_iter": 1, "dim": 8, "parts": 3, "judged": 1,
+        "judged_of_data": 1, "grid": "authors",
+    }  # fmt: skip
     config = experiment.Config(data=tmp_path / "MINE", show=4, **settings)
     verdicts = ran(config, tmp_path / "run", "quick")
     assert {line["id"] for line in verdicts} == {"accuracy", "beats-linear", "cat"}

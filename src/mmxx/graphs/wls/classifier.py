@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -258,11 +257,8 @@ class WLSClassifier(ClassifierMixin, BaseEstimator):
     def _check(self) -> None:
         inputs.check_use(self.nodes, self.edges)
         for name in ("n_iter", "hidden", "max_iter", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
-        if not isinstance(self.lr, Real) or not 0 < float(self.lr) < np.inf:
-            raise ValueError(f"lr must be a number above 0, got {self.lr!r}")
+            inputs.check_whole(name, getattr(self, name), 1)
+        inputs.check_positive("lr", self.lr)
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction must be from 0 to below 1, got {self.validation_fraction!r}"

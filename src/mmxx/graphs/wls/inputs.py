@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Integral, Real
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,3 +119,20 @@ def check_use(nodes: object, edges: object) -> None:
     for name, value, known in (("nodes", nodes, NODES), ("edges", edges, EDGES)):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+def is_real(value: object) -> bool:
+    """Whether it is a number, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuse what is no finite number above 0."""
+    if not is_real(value) or not 0 < value < np.inf:
+        raise ValueError(f"{name} must be a number above 0, got {value!r}")
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Refuse what is no whole number of ``least`` or more."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of {least} or more, got {value!r}")

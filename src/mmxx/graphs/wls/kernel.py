@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmxx.graphs.wls import inputs
 from mmxx.graphs.wls.expansion import Floats, Kernel, Projection
-from mmxx.graphs.wls.transformer import Readout, WLSTransformer, _positive
+from mmxx.graphs.wls.transformer import Readout, WLSTransformer
 
 _ROWS = 2048  # of a kernel matrix made at a time
 
@@ -109,7 +109,7 @@ class WLSKernel(WLSTransformer):
             ValueError: A parameter is out of range, or a graph cannot be used; it is named.
         """
         if self.gamma != "scale":
-            _positive("gamma", self.gamma)
+            inputs.check_positive("gamma", self.gamma)
         super().fit(X)
         self.vectors_ = self._vectors(X, builtins.map)
         spread = float(self.vectors_.var(0).sum())
@@ -162,7 +162,7 @@ def similarity(g: Any, h: Any, *, gamma: float = 1.0, **options: Any) -> float:
         >>> similarity(nx.path_graph(4), nx.path_graph([3, 1, 0, 2]))
         1.0
     """
-    _positive("gamma", gamma)
+    inputs.check_positive("gamma", gamma)
     settings: Any = {"random_state": 0, **options}
     f, other = WLSTransformer(**settings).fit_transform([g, h])
     scale = float(np.linalg.norm(f) * np.linalg.norm(other))

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from mmxx.data.graph_objects import as_graphs
 from mmxx.data.graphs import Graphs
 from mmxx.graphs.wls import _kernels
-from mmxx.graphs.wls.transformer import _whole
+from mmxx.graphs.wls.inputs import check_whole
 
 Indices = NDArray[np.int64]
 
@@ -63,7 +63,7 @@ def wl_labels(graphs: Any, n_iter: int, node_labels: Sequence[Any] | None = None
         >>> wl_labels([nx.path_graph(4)], 1)[0].tolist()
         [[0, 0, 0, 0], [0, 1, 1, 0]]
     """
-    _whole("n_iter", n_iter, 0)
+    check_whole("n_iter", n_iter, 0)
     data = as_graphs(graphs)
     labels = None
     if node_labels is not None:
@@ -146,7 +146,7 @@ class WLSubtreeKernel(TransformerMixin, BaseEstimator):
         Raises:
             ValueError: n_iter below 0, or a graph that cannot be used.
         """
-        _whole("n_iter", self.n_iter, 0)
+        check_whole("n_iter", self.n_iter, 0)
         self.graphs_ = as_graphs(X)
         return self
 

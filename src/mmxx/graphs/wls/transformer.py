@@ -6,7 +6,7 @@ import builtins
 import warnings
 from collections.abc import Callable
 from itertools import pairwise
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -175,7 +175,7 @@ class _GraphVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return [self.n_iter if rounds == "last" else int(rounds)]
 
     def _check(self) -> None:
-        _whole("n_iter", self.n_iter, 0)
+        inputs.check_whole("n_iter", self.n_iter, 0)
         if self.readout not in ("sum", "mean"):
             raise ValueError(f"readout must be 'sum' or 'mean', got {self.readout!r}")
         rounds: Any = self.iterations
@@ -277,13 +277,13 @@ class WLSTransformer(_GraphVectors):
 
     def _check(self) -> None:
         super()._check()
-        _whole("dim", self.dim, 1)
+        inputs.check_whole("dim", self.dim, 1)
         if self.kernel not in ("rbf", "linear"):
             raise ValueError(f"kernel must be 'rbf' or 'linear', got {self.kernel!r}")
         if self.order not in (1, 2):
             raise ValueError(f"order must be 1 or 2, got {self.order!r}")
-        _positive("sigma", self.sigma)
-        if not _real(self.cat_scale) or not 0 <= self.cat_scale < np.inf:
+        inputs.check_positive("sigma", self.sigma)
+        if not inputs.is_real(self.cat_scale) or not 0 <= self.cat_scale < np.inf:
             raise ValueError(f"cat_scale must be a number of 0 or more, got {self.cat_scale!r}")
         if self.projection not in ("sketch", "gaussian", "none"):
             raise ValueError(
@@ -386,7 +386,7 @@ class AggregationTransformer(_GraphVectors):
             raise ValueError(
                 f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {self.aggregation!r}"
             )
-        _positive("temperature", self.temperature)
+        inputs.check_positive("temperature", self.temperature)
 
     def _step(self, t: int, x: Floats, data: Graphs, edges: Floats | None) -> Floats:
         return aggregate(
@@ -406,17 +406,3 @@ def _blocks(data: Graphs) -> list[range]:
     block = data.offsets[:-1] // _BLOCK
     cuts = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(data)]
     return [range(first, last) for first, last in pairwise(cuts)]
-
-
-def _real(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _positive(name: str, value: Any) -> None:
-    if not _real(value) or not 0 < value < np.inf:
-        raise ValueError(f"{name} must be a number above 0, got {value!r}")
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of {least} or more, got {value!r}")
