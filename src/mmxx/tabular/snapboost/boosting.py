@@ -233,7 +233,7 @@ class SnapBoost(BaseEstimator, ABC):
         if not self.early_stopping:
             return False
         losses = [*self._kept[1], *machine.validation_loss]
-        return len(losses) - 1 - int(np.argmin(losses)) >= self.n_rounds_no_change
+        return len(losses) - 1 - losses.index(min(losses)) >= self.n_rounds_no_change
 
     def end(self, machine: Machine) -> Self:
         """What ``fit`` does after the last round: the learned attributes."""

@@ -338,26 +338,28 @@ class Grower:
 
     def _tree(self, nodes: NDArray[np.int32], values: Array, sets: NDArray[np.bool_]) -> Tree:
         """The tree in original units."""
-        found = np.zeros(len(nodes), NODE)
-        feature = nodes[:, _grow.FEATURE]
-        inner = np.flatnonzero(feature >= 0)
-        found["feature"] = feature
-        found["threshold"] = values[:, _grow.VALUE]
-        found["left_set"] = -1
-        found["right"][inner] = nodes[inner, _grow.RIGHT]
-        found["missing_left"][inner] = nodes[inner, _grow.MISSING_LEFT]
-        is_number = nodes[inner, _grow.LOW] >= 0
-        numeric, categorical = inner[is_number], inner[~is_number]
-        low, high = nodes[numeric, _grow.LOW], nodes[numeric, _grow.HIGH]
-        found["threshold"][numeric] = self.binner.thresholds(feature[numeric], low, high)
-        found["threshold"][categorical] = 0.0
-        found["left_set"][categorical] = np.arange(len(categorical))
-        return Tree(
-            found,
-            values[:, _grow.GAIN],
-            values[:, _grow.COVER],
-            sets[categorical] if len(sets) else sets,
-        )
+        found = np.empty(len(nodes), NODE)
+        _fill(nodes, values, found)
+        columns, low, high = (nodes[:, k] for k in (_grow.FEATURE, _grow.LOW, _grow.HIGH))
+        self.binner.thresholds(columns, low, high, found["threshold"])
+        if len(sets):
+            sets = sets[(columns >= 0) & (low < 0)]
+        return Tree(found, values[:, _grow.GAIN], values[:, _grow.COVER], sets)
+
+
+@njit(cache=True, nogil=True)
+def _fill(nodes, values, out):
+    """Nodes as the growth left them, as `NODE` [m]; thresholds of numbers are missing."""
+    sets = 0
+    for i in range(out.size):
+        node, inner = out[i], nodes[i, _grow.FEATURE] >= 0
+        categorical = inner and nodes[i, _grow.LOW] < 0
+        node["threshold"] = 0.0 if categorical else values[i, _grow.VALUE]
+        node["feature"] = nodes[i, _grow.FEATURE]
+        node["right"] = nodes[i, _grow.RIGHT] if inner else 0
+        node["missing_left"] = nodes[i, _grow.MISSING_LEFT] if inner else 0
+        node["left_set"] = sets if categorical else -1
+        sets += categorical
 
 
 _FIRST = np.zeros(1, np.int64)
@@ -425,10 +427,10 @@ def _add_trees(X, nodes, roots, left_sets, rate, out):
 
 
 @njit(cache=True, nogil=True)
-def add_leaves(out, rows, nodes, segments, rate):
-    """Add a tree's values, times a rate, to the rows that it was grown on, leaf by leaf."""
+def add_leaves(out, rows, nodes, segments):
+    """Add a tree's values to the rows that it was grown on, leaf by leaf."""
     for i in range(nodes.size):
         if nodes[i]["feature"] < 0:
-            value = rate * nodes[i]["threshold"]
+            value = nodes[i]["threshold"]
             for k in range(segments[i, 0], segments[i, 1]):
                 out[rows[k]] += value
