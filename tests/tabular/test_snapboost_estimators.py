@@ -176,11 +176,18 @@ def test_monotone_columns():
     assert np.diff(model.predict(grid)).min() >= 0
 
 
-def test_presets_are_those_of_the_sample_code_and_of_the_product():
-    paper, product = SnapBoostRegressor.paper(random_state=0), SnapBoostRegressor.product()
+@pytest.mark.parametrize(
+    ("kind", "target", "first"),
+    [(SnapBoostRegressor, Y, np.mean(Y**2)), (SnapBoostClassifier, LABELS, np.log(3))],
+)
+def test_presets_are_those_of_the_sample_code_and_of_the_product(kind, target, first):
+    paper, product = kind.paper(random_state=0), kind.product(n_rounds=3)
+    assert type(paper) is type(product) is kind
     assert (paper.min_max_depth, paper.max_max_depth, paper.base_score) == (4, 8, 0.0)
-    assert product.p_tree == 1.0
-    assert paper.set_params(n_rounds=3).fit(X, Y).train_loss_[0] == pytest.approx(np.mean(Y**2))
+    assert (product.p_tree, product.n_components, product.base_score) == (1.0, 10, None)
+    found = paper.set_params(n_rounds=3).fit(X, target)
+    assert found.train_loss_[0] == pytest.approx(first)  # of raw predictions that are 0
+    assert product.fit(X, target).tree_share_ == 1.0
 
 
 def test_scikit_learns_tools_work(fitted):

@@ -55,6 +55,24 @@ class SnapBoost(BaseEstimator, ABC):
     random_state: Any
     verbose: int
 
+    @classmethod
+    def paper(cls, **changes: Any) -> Self:
+        """The settings of the authors' sample code: trees of depth 4 to 8, and no scaling of alpha.
+
+        Args:
+            **changes: Parameters to set otherwise.
+        """
+        return cls(**parameters.PAPER | changes)
+
+    @classmethod
+    def product(cls, **changes: Any) -> Self:
+        """The settings of IBM's snapml, in which heterogeneity is off.
+
+        Args:
+            **changes: Parameters to set otherwise.
+        """
+        return cls(**parameters.PRODUCT | changes)
+
     def fit(
         self,
         X: Any,
