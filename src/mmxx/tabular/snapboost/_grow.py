@@ -354,7 +354,10 @@ def _split_histogram(pool, slot, free, bins, gh, small, large, columns):
 
 
 @njit(cache=True, nogil=True)
-def grow(bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, nodes, values, sets):
+def grow(
+    bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, counted, nodes, values,
+    sets,
+):  # fmt: skip
     """Grow a tree, depth first.
 
     Args:
@@ -370,6 +373,7 @@ def grow(bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, n
         settings: float64 [6]: L2 penalty, least curvature and least rows of a leaf, greatest
             depth, the units of g and h.
         pool: int64 [depth + 2, d, 256, 3 or 2], room for histograms.
+        counted: Whether the root's is there already, as the last.
         nodes: int32 [room, 7], receives the nodes in depth-first order.
         values: float64 [room, 3], receives their values, gains and curvatures.
         sets: bool [room, 256], receives the categories on the left; [0, 256] without categories.
@@ -391,8 +395,9 @@ def grow(bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, n
     if rows.size > SMALL and depth_limit > 0:
         slot = free[free[0]]
         free[0] -= 1
-        pool[slot] = 0
-        accumulate(pool[slot], bins, gh, rows, columns)
+        if not counted:
+            pool[slot] = 0
+            accumulate(pool[slot], bins, gh, rows, columns)
     waiting[0] = -1, 0, 0, rows.size, 0, slot
     totals[0], limits[0] = total, bounds
     pending, count = 1, 0

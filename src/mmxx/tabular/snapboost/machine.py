@@ -255,8 +255,10 @@ class Machine:
         elif self._threads == 1:
             add_leaves(step, rows, tree.nodes, segments)
         else:
-            nodes, segments = (np.array_split(of, self._threads) for of in (tree.nodes, segments))
-            list(self._map(partial(add_leaves, step, rows), nodes, segments))
+            even = rows.size * np.arange(1, self._threads) // self._threads
+            cuts = np.searchsorted(segments[:, 0], even)
+            parts = (np.split(of, cuts) for of in (tree.nodes, segments))
+            list(self._map(partial(add_leaves, step, rows), *parts))
         return Learner(self.rounds, "tree", klass, depth, tree)
 
     @property

@@ -183,10 +183,12 @@ class Grower:
     ) -> tuple[NDArray[np.int32], Array, NDArray[np.bool_]]:
         """Grow what is below one node; nodes int32 [m, 7], values [m, 3], categories [m or 0, 256].
 
-        ``offset`` is the place of its first row among all rows.
+        ``offset`` is the place of its first row among all rows. A ``pool`` of its own holds its
+        histogram already, as the last.
         """
         depth = int(settings[_grow.MAX_DEPTH])
         slots = depth + 2 if rows.size > _grow.SMALL else 0
+        counted = pool is not None
         if pool is None:
             if len(self._pool) < slots:
                 self._pool = self._room(slots, self._pool.shape[3])
@@ -196,8 +198,8 @@ class Grower:
         values = np.empty((room, 3))
         sets = np.empty((room if self._categories else 0, _grow.BINS), np.bool_)
         count = _grow.grow(
-            self.bins, gh, rows, spare, columns, self.kinds, total, bounds, settings, pool, nodes,
-            values, sets,
+            self.bins, gh, rows, spare, columns, self.kinds, total, bounds, settings, pool, counted,
+            nodes, values, sets,
         )  # fmt: skip
         nodes = nodes[:count]
         nodes[:, _grow.START : _grow.STOP + 1] += offset
@@ -244,8 +246,10 @@ class Grower:
         """
         depth_left = int(settings[_grow.MAX_DEPTH])
         if self._allreduce is None and rows.size <= small:
-            cell = self._pool.shape[3]
-            pool = None if depth_left == 0 else self._room(depth_left + 2, cell)
+            pool = None
+            if hist is not None:
+                pool = self._room(depth_left + 2, self._pool.shape[3])
+                pool[-1] = hist
             spare = self._spare[offset : offset + rows.size]
             task = partial(
                 self._subtree, gh, rows, columns, total, bounds, settings, spare, offset, pool
@@ -275,9 +279,7 @@ class Grower:
         below[_grow.MAX_DEPTH] -= 1
         parts = rows[:middle], rows[middle:]
         hists: list[Any] = [None, None]
-        # a machine without rows here counts with the others
-        large = self._allreduce is not None or max(map(len, parts)) > small
-        if hist is not None and below[_grow.MAX_DEPTH] > 0 and large:
+        if hist is not None and below[_grow.MAX_DEPTH] > 0:
             fewer = int(totals[1][2] < totals[0][2])
             hists[fewer] = self._histogram(gh, parts[fewer], columns)
             hists[1 - fewer] = hist - hists[fewer]
