@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 from numpy.typing import NDArray
 
-from mmxx.tabular.snapboost._grow import MISSING
+from mmxx.tabular.snapboost._rows import MISSING
 
 Map = Callable[..., Iterable[Any]]
 
