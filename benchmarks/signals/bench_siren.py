@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmxx.nn.linear import product
+from mmxx.nn.linear import outer, product
 from mmxx.signals.siren import Siren, fit_step, grid, laplacian_loss, mse_loss, value_gradient
 from mmxx.signals.siren.losses import Loss
 
@@ -100,7 +100,7 @@ def products_alone(rows: int) -> Callable:
         for _ in range(LAYERS):
             product(inputs, weight)
             product(slopes, weight.t())
-            product(slopes.t(), inputs.t())
+            outer(slopes, inputs)
 
     return products
 

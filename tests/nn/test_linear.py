@@ -8,7 +8,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from mmxx.nn.cross_entropy import head_cross_entropy
-from mmxx.nn.linear import by_onednn, linear
+from mmxx.nn.linear import _round, by_onednn, linear
 
 pytestmark = pytest.mark.skipif(
     not by_onednn(torch.ones(64, 256), torch.ones(256, 256)), reason="torch has no oneDNN or no MKL"
@@ -25,9 +25,9 @@ def close(ours, theirs):
         assert (one - other).norm() < 2e-6 * other.norm()
 
 
-@pytest.mark.parametrize("biased", [True, False])
-def test_gradients_of_both_orders_are_those_of_torch(biased):
-    inputs = drawn((4, 16, 256), (320, 256), (320,))[: 2 + biased]
+@pytest.mark.parametrize(("rows", "biased"), [(16, True), (16, False), (77, True)])
+def test_gradients_of_both_orders_are_those_of_torch(rows, biased):
+    inputs = drawn((4, rows, 256), (320, 256), (320,))[: 2 + biased]
     inputs[1].data /= 16
     assert by_onednn(*inputs[:2])
 
@@ -100,6 +100,12 @@ def test_the_heads_loss_and_its_gradients():
     found = head_cross_entropy(x, head, targets)
     close(torch.autograd.grad(found, (x, head)), torch.autograd.grad(expected, (x, head)))
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_shapes_are_few_and_little_is_left_over():
+    sizes = range(1, 10_000)
+    assert all(n * 7 / 8 < _round(n) <= n for n in sizes)
+    assert len({_round(n) for n in sizes}) < 100
 
 
 def test_what_onednn_is_not_asked():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmxx.nn.linear import product
+from mmxx.nn.linear import outer, product
 
 _ELEMENTS = 1 << 21  # logits held at a time
 _ROWS = 256  # at least: each piece reads and writes the head's whole gradient
@@ -80,7 +80,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
                 if grad_x is not None:
                     grad_x[part] = product(grad, head.T)
                 if needs_weight:
-                    found = product(grad.T, piece.T).to(exact)
+                    found = outer(grad, piece).to(exact)
                     grad_weight = found if grad_weight is None else grad_weight.add_(found)
         total = loss.new_tensor(len(x)) if weights is None else weights.sum().to(exact)
         share = 1 / total.clamp(min=torch.finfo(exact).tiny)

@@ -52,7 +52,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """``x @ weight.T`` without gradients, shapes as in `linear`."""
-    return onednn(x, weight) if by_onednn(x, weight) else functional.linear(x, weight)
+    return _onednn(x, weight) if by_onednn(x, weight) else functional.linear(x, weight)
+
+
+def outer(x: Tensor, y: Tensor) -> Tensor:
+    """``x.T @ y`` without gradients, of shapes [n, m] and [n, k]."""
+    if not by_onednn(x.T, y.T):
+        return x.T @ y
+    return _onednn(x.T, y.T, None, True)
 
 
 def by_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -69,23 +76,47 @@ def by_onednn(x: Tensor, weight: Tensor) -> bool:
 
 # an operator of its own, since inductor takes oneDNN's for one of a frozen net
 @torch.library.custom_op("mmxx::linear", mutates_args=())
-def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias`` by oneDNN, shapes as in `linear`; without gradients."""
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, summed: bool = False) -> Tensor:
+    """``x @ weight.T + bias`` by oneDNN, which compiles and keeps code for every shape it meets.
+
+    Where the number of rows changes from call to call, the last ones, an eighth at most, go to
+    torch instead, so that the shapes are few; with ``summed`` it is what is summed that changes.
+    """
+    n = x.shape[-1] if summed else x.numel() // x.shape[-1]
+    whole = _round(n)
+    if whole == n:
+        return _multiply(x, weight, bias)
+    if summed:
+        y = _multiply(x[:, :whole], weight[:, :whole], bias)
+        return y.addmm_(x[:, whole:], weight[:, whole:].T)
+    rows = x.reshape(n, -1)
+    parts = _multiply(rows[:whole], weight, bias), functional.linear(rows[whole:], weight, bias)
+    return torch.cat(parts).view(*x.shape[:-1], len(weight))
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-@onednn.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _round(n: int) -> int:
+    """A number with nothing behind its four leading bits."""
+    behind = max(0, n.bit_length() - 4)
+    return n >> behind << behind
+
+
+@_onednn.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None = None, summed: bool = False) -> Tensor:
     return x.new_empty(*x.shape[:-1], len(weight))
 
 
-@onednn.register_vmap
+@_onednn.register_vmap
 def _(
     info: Any,
     in_dims: tuple[int | None, ...],
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
+    summed: bool = False,
 ) -> tuple[Tensor, int]:
     def batched(value: Tensor, dim: int | None) -> Tensor:
         return value[None] if dim is None else value.movedim(dim, 0)
@@ -102,7 +133,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return onednn(x, weight, bias)
+        return _onednn(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -114,15 +145,16 @@ class _Product(torch.autograd.Function):
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        # a gradient that is differentiated in turn needs products that torch can differentiate
-        times = functional.linear if torch.is_grad_enabled() else product
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        rows = grad.reshape(-1, grad.shape[-1])
-        return (
-            times(grad, weight.T) if needs_x else None,
-            times(rows.T, x.reshape(-1, x.shape[-1]).T) if needs_weight else None,
-            rows.sum(0) if needs_bias else None,
-        )
+        rows, inputs = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+        # a gradient that is differentiated in turn needs products that torch can differentiate
+        again = torch.is_grad_enabled()
+        to_x = to_weight = None
+        if needs_x:
+            to_x = grad @ weight if again else product(grad, weight.T)
+        if needs_weight:
+            to_weight = rows.T @ inputs if again else outer(rows, inputs)
+        return to_x, to_weight, rows.sum(0) if needs_bias else None
 
     @staticmethod
     def jvp(  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmxx.nn.linear import linear, product
+from mmxx.nn.linear import linear, outer, product
 
 _FEW_THREADS = 2  # with more, torch's own passes, which use them all, are as fast
 _PIECE = 1 << 18  # numbers of which a few such pieces stay in a core's own cache
@@ -101,7 +101,7 @@ def _gradients(
     if not (_fuses(to_sine) and to_sine.is_contiguous()):
         to_phases = to_sine * cosine
         to_inputs = product(to_phases, weight.t()) if want_inputs else None
-        return to_inputs, product(to_phases.t(), inputs.t()), to_phases.sum(0)
+        return to_inputs, outer(to_phases, inputs), to_phases.sum(0)
     from mmxx.signals.siren import _fused
 
     to_inputs = torch.empty_like(inputs) if want_inputs else None
@@ -115,7 +115,7 @@ def _gradients(
         )
         if to_inputs is not None:
             to_inputs[piece] = product(to_phases, weight.t())
-        to_weight += product(to_phases.t(), inputs[piece].t())
+        to_weight += outer(to_phases, inputs[piece])
     return to_inputs, to_weight, sums
 
 
