@@ -16,8 +16,8 @@ from mmxx.data import KINDS, DataError, Source, load
 from mmxx.data.source import MAX_FILE_BYTES
 
 MODULES = (
-    "audio", "embedded", "image_arrays", "image_files", "images", "kinds", "meshes", "ply",
-    "source", "tables", "text",
+    "audio", "embedded", "graph_files", "graph_objects", "graphs", "image_arrays", "image_files",
+    "images", "kinds", "meshes", "ply", "source", "tables", "text",
 )  # fmt: skip
 
 

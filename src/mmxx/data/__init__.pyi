@@ -6,6 +6,11 @@ from .embedded import doc_text as doc_text
 from .embedded import elnino as elnino
 from .embedded import photo as photo
 from .embedded import photos as photos
+from .graph_files import read_tu as read_tu
+from .graph_files import write_tu as write_tu
+from .graph_objects import as_graphs as as_graphs
+from .graph_objects import to_networkx as to_networkx
+from .graphs import Graphs as Graphs
 from .image_arrays import read_images as read_images
 from .image_files import Image as Image
 from .image_files import Images as Images
@@ -30,6 +35,7 @@ __all__ = [
     "KINDS",
     "Audio",
     "DataError",
+    "Graphs",
     "Image",
     "Images",
     "Mesh",
@@ -37,6 +43,7 @@ __all__ = [
     "Source",
     "Table",
     "Text",
+    "as_graphs",
     "co2",
     "decimal_years",
     "digits",
@@ -53,5 +60,8 @@ __all__ = [
     "read_mesh",
     "read_table",
     "read_text",
+    "read_tu",
     "sample_surface",
+    "to_networkx",
+    "write_tu",
 ]

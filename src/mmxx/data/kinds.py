@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from mmxx.data import image_arrays, image_files
 from mmxx.data.audio import Audio, read_audio
+from mmxx.data.graph_files import read_tu
+from mmxx.data.graphs import Graphs
 from mmxx.data.image_files import Image, Images
 from mmxx.data.meshes import Mesh, PointCloud, read_mesh
 from mmxx.data.source import DataError, Decoding
@@ -16,7 +18,7 @@ from mmxx.data.tables import Table, read_table
 from mmxx.data.text import Text, read_text
 
 if TYPE_CHECKING:
-    Data = Image | Images | Table | Audio | Text | Mesh | PointCloud
+    Data = Image | Images | Table | Audio | Text | Mesh | PointCloud | Graphs
 
 _SUFFIXES = {
     "image": image_files.SUFFIXES,
@@ -26,6 +28,7 @@ _SUFFIXES = {
     "text": (".txt",),
     "mesh": (".ply", ".obj"),
     "points": (".xyz", ".ply", ".obj"),
+    "graphs": (".zip",),
 }
 KINDS = tuple(_SUFFIXES)
 """The kinds that `load` knows."""
@@ -37,6 +40,7 @@ _WORDS = {
     "text": "text",
     "mesh": "a mesh",
     "points": "points",
+    "graphs": "graphs in the TU format",
 }
 
 
@@ -48,10 +52,11 @@ def load(
 ) -> Data:
     """Reads a file or folder of the user.
 
-    The name decides what it is: a folder or an IDX or .npz file is "images" (`read_images`), a
-    picture "image" (`read_image`), .csv .tsv .dat "table" (`read_table`), .wav "audio"
-    (`read_audio`), .txt "text" (`read_text`) or "table", whichever ``kinds`` names first, .ply
-    and .obj "mesh" or "points", whichever is in the file, .xyz "points" (`read_mesh`).
+    The name decides what it is: a folder is "images" (`read_images`) or "graphs" (`read_tu`),
+    whichever ``kinds`` names first, an IDX or .npz file "images", a .zip "graphs", a picture
+    "image" (`read_image`), .csv .tsv .dat "table" (`read_table`), .wav "audio" (`read_audio`),
+    .txt "text" (`read_text`) or "table", whichever ``kinds`` names first, .ply and .obj "mesh" or
+    "points", whichever is in the file, .xyz "points" (`read_mesh`).
 
     Args:
         path: The file or folder.
@@ -59,8 +64,8 @@ def load(
         size: For "images": the side, or (height, width), to bring them to.
 
     Returns:
-        `Image`, `Images`, `Table`, `Audio`, `Text`, `Mesh` or `PointCloud`; its ``kind`` is one
-        of ``kinds``, its ``source`` names the path and the sha256 of the file.
+        `Image`, `Images`, `Table`, `Audio`, `Text`, `Mesh`, `PointCloud` or `Graphs`; its
+        ``kind`` is one of ``kinds``, its ``source`` names the path and the sha256 of the file.
 
     Raises:
         DataError: If the file is missing, empty, truncated or corrupt, or of another kind; it
@@ -88,13 +93,18 @@ def load(
 
 
 def _described(kind: str) -> str:
-    shapes = "a folder, IDX (…-ubyte, …-ubyte.gz, .idx), " if kind == "images" else ""
+    shapes = {
+        "images": "a folder, IDX (…-ubyte, …-ubyte.gz, .idx), ",
+        "graphs": "a folder, ",
+    }.get(kind, "")
     return f"{_WORDS[kind]} ({shapes}{' '.join(_SUFFIXES[kind])})"
 
 
 def _possible(path: Path) -> tuple[str, ...]:
     """The kinds that a file or folder of this name may be."""
-    if path.is_dir() or image_arrays.is_idx(path):
+    if path.is_dir():
+        return ("images", "graphs")
+    if image_arrays.is_idx(path):
         return ("images",)
     return tuple(kind for kind in KINDS if path.name.lower().endswith(_SUFFIXES[kind]))
 
@@ -107,6 +117,8 @@ def _read(path: Path, kind: str, size: int | tuple[int, int] | None) -> Data:
             return image_arrays.read_images(path, size=size)
         case "audio":
             return read_audio(path)
+        case "graphs":
+            return read_tu(path)
         case "text":
             return read_text(path)
         case "table":

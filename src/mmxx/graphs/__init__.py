@@ -1,0 +1,1 @@
+"""Graphs: methods for sets of graphs, and for the nodes of one."""

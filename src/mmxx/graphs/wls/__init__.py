@@ -1,0 +1,5 @@
+"""Weisfeiler-Leman similarity: vectors and kernels of graphs by transform, sum and cat."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
