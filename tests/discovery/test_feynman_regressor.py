@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import warnings
 from dataclasses import replace
 
@@ -170,10 +171,19 @@ def test_no_warning_on_what_has_no_logarithm():
         regressor(max_formulas=2000).fit(X - 2, -np.abs(X[:, 0]) - X[:, 1] ** 2)
 
 
-def test_measurements_are_read_and_kepler_is_found():
+def test_measurements_are_read_and_kepler_and_langmuir_are_found():
     assert [len(measurements(name)[1]) for name in FILES] == [8, 12, 4, 10, 17]
     rows = fit(("planets", 1000))
     assert any("**(3/2)" in row["formula"] and row["relative error"] < 0.01 for row in rows)
+    rows = fit(("adsorption A", 1000))
+    assert any(re.fullmatch(r"q = \d+/\(\d+/p\+\d+\)", row["formula"]) for row in rows)
+
+
+@pytest.mark.parametrize("law", ["3.7*a/(1.3+a)", "1/(1/a+2/b)", "1/a+sqrt(2)/(a*b)"])
+def test_polynomials_of_reciprocals_are_found(law):
+    y = Expr.parse(law, ["a", "b"]).evaluate(X[:, :2])
+    model = regressor(max_formulas=0).fit(X[:, :2], y)
+    np.testing.assert_allclose(model.predict(X[:, :2]), y, rtol=1e-9)
 
 
 # -- the experiment ----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mmxx.tabular.snapboost import SnapBoostClassifier, SnapBoostRegressor, load_model
 from mmxx.tabular.snapboost.files import from_bytes, to_bytes
+from mmxx.tabular.snapboost.fourier import Ridge
 
 FEW = {"n_rounds": 12, "n_components": 20, "p_tree": 0.6, "random_state": 4}
 
@@ -120,7 +121,7 @@ def test_a_warm_start_is_one_longer_fit(options):
         assert np.array_equal(short.cosine_, long.cosine_)
 
 
-def test_a_machine_goes_on_from_its_state():
+def test_a_machine_goes_on_from_its_state_without_factorising_again(monkeypatch):
     model = SnapBoostRegressor(**FEW)
     straight = model.begin(X, Y, X_val=X[:50], y_val=Y[:50])
     for _ in range(7):
@@ -129,6 +130,7 @@ def test_a_machine_goes_on_from_its_state():
     for _ in range(5):
         straight.step()
     again = model.begin(X, Y, X_val=X[:50], y_val=Y[:50])
+    monkeypatch.setattr(Ridge, "_factorise", None)
     again.load_state_dict(state)
     for _ in range(5):
         again.step()
@@ -174,11 +176,18 @@ def test_monotone_columns():
     assert np.diff(model.predict(grid)).min() >= 0
 
 
-def test_presets_are_those_of_the_sample_code_and_of_the_product():
-    paper, product = SnapBoostRegressor.paper(random_state=0), SnapBoostRegressor.product()
+@pytest.mark.parametrize(
+    ("kind", "target", "first"),
+    [(SnapBoostRegressor, Y, np.mean(Y**2)), (SnapBoostClassifier, LABELS, np.log(3))],
+)
+def test_presets_are_those_of_the_sample_code_and_of_the_product(kind, target, first):
+    paper, product = kind.paper(random_state=0), kind.product(n_rounds=3)
+    assert type(paper) is type(product) is kind
     assert (paper.min_max_depth, paper.max_max_depth, paper.base_score) == (4, 8, 0.0)
-    assert product.p_tree == 1.0
-    assert paper.set_params(n_rounds=3).fit(X, Y).train_loss_[0] == pytest.approx(np.mean(Y**2))
+    assert (product.p_tree, product.n_components, product.base_score) == (1.0, 10, None)
+    found = paper.set_params(n_rounds=3).fit(X, target)
+    assert found.train_loss_[0] == pytest.approx(first)  # of raw predictions that are 0
+    assert product.fit(X, target).tree_share_ == 1.0
 
 
 def test_scikit_learns_tools_work(fitted):

@@ -142,7 +142,7 @@ CARD = Card(
         "formula it rejects nothing. The row that the fitted constant passes through is not "
         "counted.",
         "Polynomials come with significant terms only and are not rounded; products of powers are "
-        "fitted, too, by the logarithms.",
+        "fitted, too, by the logarithms, and polynomials of the variables' reciprocals.",
         "Numbers are refined by Levenberg and Marquardt, and written as the shortest fraction "
         "that the data cannot tell from them.",
         "A module is taken only where its error is a few times the network's, and the best two are "

@@ -46,7 +46,7 @@ class AIFeynmanRegressor(RegressorMixin, BaseEstimator):
         max_seconds: When to stop, with the best so far; None: no limit.
         units: Of the columns by name, "kg m/s^2"; see `parse_unit`. None: no units.
         target_units: Of y; needed with ``units``.
-        polyfit_degree: Of the polynomials.
+        polyfit_degree: Of the polynomials; those of reciprocals have degree 2 at most.
         transforms: Whether brute force also looks at y², 1/y and log y.
         network: Whether a network is fitted where the rest is not enough, see `fit_tanh`; or a
             ``torch.nn.Module`` from [rows, columns] to [rows, 1], of which a copy is trained for

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmxx.discovery.feynman.alphabet import MAX_VARIABLES
 from mmxx.discovery.feynman.bits import PRECISION, Pareto, mdl, rms
-from mmxx.discovery.feynman.expression import Expr
+from mmxx.discovery.feynman.expression import Expr, num, var
 from mmxx.discovery.feynman.polyfit import TRANSFORMS, monomial, polynomial, spread_of, transform
 from mmxx.discovery.feynman.search import Hit, Map, brute_force
 from mmxx.discovery.feynman.simplify import distribute
@@ -176,21 +176,35 @@ def run_sweep(
 
 
 def polynomials(X: Array, y: Array, degree: int, weights: Array) -> Iterator[tuple[Expr, str]]:
-    """Polynomials up to a degree for y and each transform of it, and a monomial."""
+    """Polynomials up to a degree for y and each transform of it, and a monomial.
+
+    Then polynomials up to degree 2 in the reciprocals of the variables, if none of them is 0: with
+    1/y in y's place these are laws of saturation, of lenses and of resistors side by side.
+    """
     product = monomial(X, y)
     if product is not None:
         yield product, "monomial"
-    for name, (_, _, inverse) in TRANSFORMS.items():
-        target = transform(name, y)
-        if target is None or (np.ptp(target) == 0 and name != "y"):
-            continue
-        spread = spread_of(name, y)
-        if not spread.any():  # y moves too little to be told from its transform
-            continue
-        spread = weights * np.square(spread / spread.max())
-        for d in range(degree + 1):
-            found = polynomial(X, target, d, spread)
-            yield inverse(found), f"polynomial of degree {d} for {name}"
+    tables: list[tuple[Array, range, Callable[[Expr], Expr], str]] = [
+        (X, range(degree + 1), lambda expr: expr, "")
+    ]
+    with np.errstate(all="ignore"):
+        over = 1 / X
+    if X.shape[1] and np.isfinite(over).all():
+        turned = [num(1.0) / var(k) for k in range(X.shape[1])]
+        degrees = range(1, min(degree, 2) + 1)
+        tables.append((over, degrees, lambda expr: expr.substitute(turned), " of reciprocals"))
+    for columns, degrees, back, what in tables:
+        for name, (_, _, inverse) in TRANSFORMS.items():
+            target = transform(name, y)
+            if target is None or (np.ptp(target) == 0 and name != "y"):
+                continue
+            spread = spread_of(name, y)
+            if not spread.any():  # y moves too little to be told from its transform
+                continue
+            spread = weights * np.square(spread / spread.max())
+            for d in degrees:
+                found = back(polynomial(columns, target, d, spread))
+                yield inverse(found), f"polynomial of degree {d}{what} for {name}"
 
 
 def search(

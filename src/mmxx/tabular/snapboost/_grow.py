@@ -9,13 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 
-from mmxx.tabular.snapboost._machine_code import prefetch, trailing_zeros
+from mmxx.tabular.snapboost._machine_code import trailing_zeros
+from mmxx.tabular.snapboost._rows import BINS, MISSING, accumulate, partition
 
-BINS = 256  # of a column's histogram; the last one holds missing values
-MISSING = BINS - 1
-SMALL = 64  # a node of so many rows at most is searched without a histogram of every bin
-BLOCK = 64  # columns whose histograms fit into the second-level cache together
-AHEAD = 12  # rows between fetching a row and counting it
+SMALL = 96  # a node of so many rows at most is searched without a histogram of every bin
 TIE = 1e-10  # a gain must be better by this share: gains that are equal differ by rounding
 
 # Columns of a node's record: the feature (-1 for a leaf), the bins on both sides of the threshold,
@@ -34,83 +31,7 @@ PARENT, SIDE, FIRST, END, DEPTH, SLOT = range(6)
 
 
 _ONE, _TWO, _THREE, _BINS = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(BINS)
-
-
-@njit(cache=True, nogil=True)
-def accumulate(hist, bins, gh, rows, columns):
-    """Add rows to the histogram of each column.
-
-    Args:
-        hist: int64 [d, 256, 3]: sums of g, counts, sums of h; or [d, 256, 2] without the last,
-            where h is the same in all rows.
-        bins: uint8 [n, d].
-        gh: int64 [n, 2]: g and h.
-        rows: int32 [m], which rows.
-        columns: int32 [k], which columns, ascending.
-    """
-    # unsigned numbers: signed ones would be compared with 0 each time, to count from the end
-    flat, chosen = hist.reshape(-1), columns.astype(np.uintp)
-    whole = columns.size == hist.shape[0]
-    weighted = hist.shape[2] == 3
-    for first in range(0, columns.size, BLOCK):
-        last = min(first + BLOCK, columns.size)
-        for i in range(rows.size):
-            row = np.uintp(rows[i])
-            # below the root rows lie scattered, and waiting for them would take most of the time
-            ahead = rows[min(i + AHEAD, rows.size - 1)]
-            prefetch(bins, ahead)
-            prefetch(gh, ahead)
-            value, weight = gh[row, 0], gh[row, 1]
-            if weighted:
-                for c in range(first, last):
-                    column = np.uintp(c) if whole else chosen[c]
-                    cell = (column * _BINS + np.uintp(bins[row, column])) * _THREE
-                    flat[cell] += value
-                    flat[cell + _ONE] += 1
-                    flat[cell + _TWO] += weight
-            elif whole:
-                for c in range(first, last):
-                    cell = (np.uintp(c) * _BINS + np.uintp(bins[row, np.uintp(c)])) * _TWO
-                    flat[cell] += value
-                    flat[cell + _ONE] += 1
-            else:
-                for c in range(first, last):
-                    column = chosen[c]
-                    cell = (column * _BINS + np.uintp(bins[row, column])) * _TWO
-                    flat[cell] += value
-                    flat[cell + _ONE] += 1
-
-
-@njit(cache=True, nogil=True)
-def partition(bins, rows, spare, feature, low, missing_left, left):
-    """Order rows by the side of a split that they fall on, and otherwise as they were.
-
-    Args:
-        bins: uint8 [n, d].
-        rows: int32 [m], reordered in place.
-        spare: int32, at least [m].
-        feature, low, missing_left: The split; left of it lie bins up to ``low``.
-        left: bool [256]: the categories on the left, where ``low`` is -1.
-
-    Returns:
-        How many rows are on the left.
-    """
-    goes = np.empty(BINS, np.int64)
-    for code in range(MISSING):
-        goes[code] = left[code] if low < 0 else code <= low
-    goes[MISSING] = missing_left
-    column = np.uintp(feature)
-    count, others = np.uintp(0), np.uintp(0)
-    for i in range(rows.size):
-        row = rows[i]
-        prefetch(bins, rows[min(i + AHEAD, rows.size - 1)])
-        side = np.uintp(goes[np.uintp(bins[np.uintp(row), column])])
-        rows[count] = row  # never ahead of the row that is read
-        spare[others] = row
-        count += side
-        others += _ONE - side
-    rows[count:] = spare[:others]
-    return np.int64(count)
+_SIX, _LAST = np.uintp(6), np.uintp(63)
 
 
 @njit(cache=True, nogil=True)
@@ -167,7 +88,9 @@ def _scan(column, size, codes, sums, missing, total, kind, bounds, settings, gai
         The gain of the best split so far.
     """
     g_unit, h_unit, l2 = settings[G_UNIT], settings[H_UNIT], settings[L2]
+    least, least_weight = settings[MIN_LEAF], settings[MIN_WEIGHT]
     lower, upper = bounds[0], bounds[1]
+    bound = kind == 1 or kind == -1 or lower > -np.inf or upper < np.inf
     base, _ = _score(total[0] * g_unit, total[1] * h_unit + l2, lower, upper)
     order = np.empty(size if kind == 2 else 0, np.int64)
     if kind == 2:
@@ -182,17 +105,23 @@ def _scan(column, size, codes, sums, missing, total, kind, bounds, settings, gai
             g += sums[k, 0]
             h += sums[k, 1]
             n += sums[k, 2]
-            if n < settings[MIN_LEAF] or h * h_unit < settings[MIN_WEIGHT]:
+            h_left, h_right = h * h_unit, (total[1] - h) * h_unit
+            if n < least or h_left < least_weight:
                 continue
-            h_right = (total[1] - h) * h_unit
-            if total[2] - n < settings[MIN_LEAF] or h_right < settings[MIN_WEIGHT]:
+            if total[2] - n < least or h_right < least_weight:
                 break
-            on_left, left_value = _score(g * g_unit, h * h_unit + l2, lower, upper)
-            on_right, right_value = _score((total[0] - g) * g_unit, h_right + l2, lower, upper)
-            if (kind == 1 and left_value > right_value) or (
-                kind == -1 and left_value < right_value
-            ):
-                continue
+            g_left, g_right = g * g_unit, (total[0] - g) * g_unit
+            h_left, h_right = h_left + l2, h_right + l2
+            if bound:
+                on_left, left_value = _score(g_left, h_left, lower, upper)
+                on_right, right_value = _score(g_right, h_right, lower, upper)
+                if (kind == 1 and left_value > right_value) or (
+                    kind == -1 and left_value < right_value
+                ):
+                    continue
+            else:  # the same without their values, of which there would be two divisions more
+                on_left = g_left * g_left / h_left if h_left > 0.0 else 0.0
+                on_right = g_right * g_right / h_right if h_right > 0.0 else 0.0
             found = on_left + on_right - base
             if found > gain * (1.0 + TIE) and found > 1e-12 * (on_left + on_right):
                 gain = found
@@ -232,22 +161,24 @@ def search_histogram(hist, columns, kinds, total, bounds, settings, split, left)
     weighted = hist.shape[2] == 3
     each = np.int64(0) if weighted else total[1] // total[2]  # the curvature of every row
     gain = 0.0
+    flat, cells = hist.reshape(-1), np.uintp(hist.shape[2])
     for column in columns:
-        size = 0
-        for code in range(BINS):
-            count = hist[column, code, _COUNT]
-            if count == 0 and code < MISSING:
-                continue
-            to = missing if code == MISSING else sums[size]
-            to[0] = hist[column, code, _SUM]
-            to[1] = hist[column, code, _WEIGHT] if weighted else count * each
-            to[2] = count
-            if code < MISSING:
-                codes[size] = code
-                size += 1
+        cell = np.uintp(column) * _BINS * cells
+        size = np.uintp(0)
+        for code in range(MISSING):  # one that is empty is overwritten by the next
+            count = flat[cell + _ONE]
+            codes[size] = code
+            sums[size, 0] = flat[cell]
+            sums[size, 1] = flat[cell + _TWO] if weighted else count * each
+            sums[size, 2] = count
+            size += np.uintp(count != 0)
+            cell += cells
+        count = flat[cell + _ONE]
+        missing[0], missing[2] = flat[cell], count
+        missing[1] = flat[cell + _TWO] if weighted else count * each
         gain = _scan(
-            column, size, codes, sums, missing, total, kinds[column], bounds, settings, gain,
-            split, left,
+            column, np.int64(size), codes, sums, missing, total, kinds[column], bounds, settings,
+            gain, split, left,
         )  # fmt: skip
     return gain
 
@@ -257,30 +188,37 @@ def _search_rows(bins, gh, rows, columns, kinds, total, bounds, settings, tally,
     """The same for few rows, without a histogram: ``tally``, int64 [256, 3], is and stays 0."""
     codes, sums = np.empty(BINS, np.int64), np.empty((BINS, 3), np.int64)
     used, missing = np.zeros(4, np.uint64), np.empty(3, np.int64)
+    own, flat = np.empty((rows.size, 2), np.int64), tally.reshape(-1)
+    for i in range(rows.size):
+        own[i, 0], own[i, 1] = gh[rows[i], 0], gh[rows[i], 1]
     gain = 0.0
     for column in columns:
-        for row in rows:
-            code = bins[row, column]
-            used[code >> 6] |= np.uint64(1) << np.uint64(code & 63)
-            cell = tally[code]
-            cell[0] += gh[row, 0]
-            cell[1] += gh[row, 1]
-            cell[2] += 1
+        for i in range(rows.size):
+            code = np.uintp(bins[np.uintp(rows[i]), np.uintp(column)])
+            used[code >> _SIX] |= _ONE << (code & _LAST)
+            cell = code * _THREE
+            flat[cell] += own[i, 0]
+            flat[cell + _ONE] += own[i, 1]
+            flat[cell + _TWO] += 1
         missing[:] = tally[MISSING]
         tally[MISSING] = 0
         used[3] &= ~(np.uint64(1) << np.uint64(63))
-        size = 0
+        size = np.uintp(0)
         for word in range(4):
-            while used[word]:
-                code = 64 * word + np.int64(trailing_zeros(used[word]))
+            rest, first = used[word], np.uintp(64 * word)
+            used[word] = 0
+            while rest:
+                code = first + np.uintp(trailing_zeros(rest))
                 codes[size] = code
-                sums[size] = tally[code]
-                tally[code] = 0
-                size += 1
-                used[word] &= used[word] - np.uint64(1)
+                cell = code * _THREE
+                for k in range(3):
+                    sums[size, k] = flat[cell + np.uintp(k)]
+                    flat[cell + np.uintp(k)] = 0
+                size += _ONE
+                rest &= rest - _ONE
         gain = _scan(
-            column, size, codes, sums, missing, total, kinds[column], bounds, settings, gain,
-            split, left,
+            column, np.int64(size), codes, sums, missing, total, kinds[column], bounds, settings,
+            gain, split, left,
         )  # fmt: skip
     return gain
 
@@ -336,7 +274,10 @@ def _split_histogram(pool, slot, free, bins, gh, small, large, columns):
 
 
 @njit(cache=True, nogil=True)
-def grow(bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, nodes, values, sets):
+def grow(
+    bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, counted, nodes, values,
+    sets,
+):  # fmt: skip
     """Grow a tree, depth first.
 
     Args:
@@ -352,6 +293,7 @@ def grow(bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, n
         settings: float64 [6]: L2 penalty, least curvature and least rows of a leaf, greatest
             depth, the units of g and h.
         pool: int64 [depth + 2, d, 256, 3 or 2], room for histograms.
+        counted: Whether the root's is there already, as the last.
         nodes: int32 [room, 7], receives the nodes in depth-first order.
         values: float64 [room, 3], receives their values, gains and curvatures.
         sets: bool [room, 256], receives the categories on the left; [0, 256] without categories.
@@ -373,8 +315,9 @@ def grow(bins, gh, rows, spare, columns, kinds, total, bounds, settings, pool, n
     if rows.size > SMALL and depth_limit > 0:
         slot = free[free[0]]
         free[0] -= 1
-        pool[slot] = 0
-        accumulate(pool[slot], bins, gh, rows, columns)
+        if not counted:
+            pool[slot] = 0
+            accumulate(pool[slot], bins, gh, rows, columns)
     waiting[0] = -1, 0, 0, rows.size, 0, slot
     totals[0], limits[0] = total, bounds
     pending, count = 1, 0

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit  # pyright: ignore[reportPrivateImportUsage]
 from numpy.typing import NDArray
 
-from mmxx.tabular.snapboost._grow import MISSING
+from mmxx.tabular.snapboost._rows import MISSING
 
 Map = Callable[..., Iterable[Any]]
 
@@ -140,23 +140,46 @@ class Binner:
         return out
 
     def thresholds(
-        self, columns: NDArray[np.int32], low: NDArray[np.int32], high: NDArray[np.int32]
-    ) -> NDArray[np.float64]:
+        self,
+        columns: NDArray[np.int32],
+        low: NDArray[np.int32],
+        high: NDArray[np.int32],
+        out: NDArray[np.float64],
+    ) -> None:
         """The numbers halfway between pairs of bins; infinity where both are the last in use.
 
         Args:
-            columns: [m], of which columns.
-            low, high: [m], the bins.
+            columns: [m], of which columns; nothing is written for -1.
+            low, high: [m], the bins; nothing is written for those of a category, -1.
+            out: float64 [m], receives them.
         """
-        starts = self._starts[columns]
-        between = halfway(self._flat[starts + low], self._flat[starts + high - 1])
-        return np.where(low == high, np.inf, between)
+        _thresholds(self._flat, self._starts, columns, low, high, out)
 
 
-def halfway(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+@njit(cache=True, nogil=True)
+def _halfway(low, high):
     """The middle of two numbers, such that ``low <= middle``, and below ``high`` if they differ."""
     middle = low / 2 + high / 2  # their sum might overflow
-    return np.where((middle >= low) & (middle < high), middle, low)
+    return middle if low <= middle < high else low
+
+
+@njit(cache=True, nogil=True)
+def _thresholds(edges, starts, columns, low, high, out):
+    for i in range(out.size):
+        if columns[i] >= 0 and low[i] >= 0:
+            start = starts[columns[i]]
+            out[i] = np.inf
+            if low[i] < high[i]:
+                out[i] = _halfway(edges[start + low[i]], edges[start + high[i] - 1])
+
+
+@njit(cache=True, nogil=True)
+def _above(values, places):
+    """The numbers halfway between some of the ascending values and the next ones."""
+    out = np.empty(places.size)
+    for i in range(places.size):
+        out[i] = _halfway(values[places[i]], values[places[i] + 1])
+    return out
 
 
 def _edges(
@@ -180,4 +203,4 @@ def _edges(
         wanted = upto[-1] * np.arange(1, max_bins) / max_bins
         places = np.unique(np.searchsorted(upto, wanted))
         below = last[places[places < last.size - 1]]
-    return halfway(values[below], values[below + 1])
+    return _above(values, below)

@@ -55,6 +55,24 @@ class SnapBoost(BaseEstimator, ABC):
     random_state: Any
     verbose: int
 
+    @classmethod
+    def paper(cls, **changes: Any) -> Self:
+        """The settings of the authors' sample code: trees of depth 4 to 8, and no scaling of alpha.
+
+        Args:
+            **changes: Parameters to set otherwise.
+        """
+        return cls(**parameters.PAPER | changes)
+
+    @classmethod
+    def product(cls, **changes: Any) -> Self:
+        """The settings of IBM's snapml, in which heterogeneity is off.
+
+        Args:
+            **changes: Parameters to set otherwise.
+        """
+        return cls(**parameters.PRODUCT | changes)
+
     def fit(
         self,
         X: Any,
@@ -233,7 +251,7 @@ class SnapBoost(BaseEstimator, ABC):
         if not self.early_stopping:
             return False
         losses = [*self._kept[1], *machine.validation_loss]
-        return len(losses) - 1 - int(np.argmin(losses)) >= self.n_rounds_no_change
+        return len(losses) - 1 - losses.index(min(losses)) >= self.n_rounds_no_change
 
     def end(self, machine: Machine) -> Self:
         """What ``fit`` does after the last round: the learned attributes."""

@@ -121,24 +121,6 @@ class SnapBoostRegressor(RegressorMixin, SnapBoost):
     ) -> None:
         parameters.store(self, locals())
 
-    @classmethod
-    def paper(cls, **changes: Any) -> SnapBoostRegressor:
-        """The settings of the authors' sample code: trees of depth 4 to 8, and no scaling of alpha.
-
-        Args:
-            **changes: Parameters to set otherwise.
-        """
-        return cls(**parameters.PAPER | changes)
-
-    @classmethod
-    def product(cls, **changes: Any) -> SnapBoostRegressor:
-        """The settings of IBM's snapml, in which heterogeneity is off.
-
-        Args:
-            **changes: Parameters to set otherwise.
-        """
-        return cls(**parameters.PRODUCT | changes)
-
     def _read_targets(self, y: NDArray[Any], again: bool) -> Array:
         return self._read_later_targets(y)
 

@@ -311,6 +311,10 @@ class Ridge:
             outgrow the data in late rounds of the log-loss.
         fit_intercept: Whether there is an intercept.
         allreduce: With rows shared among machines, the sum over all of them of a float64 array.
+
+    Attributes:
+        factor: The triangle of the last factorisation, float64 [c + 1, c + 1] or without the
+            intercept; None before there is one, and where the matrix was singular.
     """
 
     def __init__(
@@ -325,7 +329,7 @@ class Ridge:
         self._features, self._alpha, self._relative = features, alpha, relative
         self._used = features.width + fit_intercept
         self._allreduce = allreduce or (lambda array: array)
-        self._factor: Array | None = None
+        self.factor: Array | None = None
         self._inverse: Array | None = None
 
     def solve(self, g: Array, h: Array, mass: float, *, same: bool = False) -> Array:
@@ -336,12 +340,12 @@ class Ridge:
             mass: Sum of the rows' weights, over all machines.
             same: Whether h is that of the last call, whose factorisation then serves again.
         """
-        if not same or (self._factor is None and self._inverse is None):
+        if not same or (self.factor is None and self._inverse is None):
             self._factorise(h, mass)
         right = -self._allreduce(self._features.transposed(g))[: self._used]
         beta = np.zeros(self._features.width + 1)
-        if self._factor is not None:
-            beta[: self._used], _ = _lapack.dpotrs(self._factor, right)
+        if self.factor is not None:
+            beta[: self._used], _ = _lapack.dpotrs(self.factor, right)
         else:
             assert self._inverse is not None
             beta[: self._used] = self._inverse @ (self._inverse.T @ right)
@@ -364,13 +368,13 @@ class Ridge:
         gram = gram[: self._used, : self._used]
         width = self._features.width
         gram[np.arange(width), np.arange(width)] += alpha
-        self._factor = self._inverse = None
+        self.factor = self._inverse = None
         if alpha > 0:
             factor, failed = _lapack.dpotrf(gram, clean=0)
             # a pivot far below the largest has no digit left
             pivots = np.square(np.diagonal(factor))
             if not failed and pivots.min() > 1e-13 * pivots.max():
-                self._factor = factor
+                self.factor = factor
                 return
         values, vectors = eigh(gram)
         kept = values > max(values[-1], 0.0) * len(values) * np.finfo(float).eps

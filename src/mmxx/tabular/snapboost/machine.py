@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ class Machine:
         (self._mass,) = shard.total(float(rows.w.sum()))
         self._grower: Grower | None = None
         self._ridge: tuple[Features, Ridge] | None = None
-        self._draws = np.empty((0, 2))
+        self._draws: list[tuple[float, float]] = []
         self.ensemble = ensemble or Ensemble(base, settings.learning_rate)
         if self.ensemble.encoder is None and settings.p_tree < 1:
             self.ensemble.encoder, self.ensemble.projection = self._projection()
@@ -145,6 +146,8 @@ class Machine:
     def _begin(self) -> None:
         """Compute the predictions of the learners that there are, as their rounds left them."""
         shape = self.ensemble.classes, len(self._rows.y)
+        starts = range(0, shape[1], CHUNK)
+        self._chunks = [slice(start, min(start + CHUNK, shape[1])) for start in starts]
         self._raw = np.repeat(self.ensemble.base, shape[1], axis=1)
         self._g, self._h = np.empty(shape), np.empty(shape)
         self._gh = np.empty((shape[1], 2), np.int64)
@@ -174,7 +177,8 @@ class Machine:
         """Whether a round grows trees, and how deep at most."""
         if number >= len(self._draws):
             count = max(128, 2 * number)
-            self._draws = np.stack([self._rng(s).random(count) for s in (_KIND, _DEPTH)], 1)
+            drawn = [self._rng(stream).random(count).tolist() for stream in (_KIND, _DEPTH)]
+            self._draws = list(zip(*drawn, strict=True))
         kind, depth = self._draws[number]
         least, most = self._settings.min_max_depth, self._settings.max_max_depth
         return kind < self._settings.p_tree, least + int(depth * (most - least + 1))
@@ -244,18 +248,23 @@ class Machine:
         """Grow a tree, and write what it predicts into ``step``."""
         units = unit(self._size), unit(self._weight)
         g, h = self._g[klass], self._h[klass]
-        list(self._map(lambda k: quantise(g[k], h[k], *units, self._gh[k]), self._chunks()))
+        list(self._map(lambda k: quantise(g[k], h[k], *units, self._gh[k]), self._chunks))
         tree, segments = self._trees().grow(self._gh, units, rows, columns, depth)
-        if rows.size == step.size:
-            parts = zip(
-                np.array_split(tree.nodes, self._threads),
-                np.array_split(segments, self._threads),
-                strict=True,
-            )
-            list(self._map(lambda part: add_leaves(step, rows, part[0], part[1], 1.0), parts))
-        else:
+        if rows.size < step.size:
             add_tree(step, self._rows.X, tree)
+        elif self._threads == 1:
+            add_leaves(step, rows, tree.nodes, segments)
+        else:
+            even = rows.size * np.arange(1, self._threads) // self._threads
+            cuts = np.searchsorted(segments[:, 0], even)
+            parts = (np.split(of, cuts) for of in (tree.nodes, segments))
+            list(self._map(partial(add_leaves, step, rows), *parts))
         return Learner(self.rounds, "tree", klass, depth, tree)
+
+    @property
+    def _is_same(self) -> bool:
+        """Whether all ridge rounds have the same curvatures and rows."""
+        return self._loss.constant and self._settings.subsample == 1
 
     def _regress(self, klass: int, rows: NDArray[np.int32], step: Array) -> Learner:
         """Solve a ridge regression, and write what it predicts into ``step``."""
@@ -269,8 +278,7 @@ class Machine:
         if self._shard.total(float(h.sum()))[0] < self._settings.rules.min_child_weight:
             # as in a tree's leaf: where all are certain, Newton's step has no bound
             return Learner(self.rounds, "ridge", klass, coef=np.zeros(features.width + 1))
-        same = self._loss.constant and self._settings.subsample == 1
-        coef = ridge.solve(g, h, mass, same=same)
+        coef = ridge.solve(g, h, mass, same=self._is_same)
         features.add_product(coef, step)
         return Learner(self.rounds, "ridge", klass, coef=coef)
 
@@ -296,7 +304,7 @@ class Machine:
                 lambda part, raw=self._raw[klass], step=step, g=g, h=h: _advance(
                     raw[part], step[part], self.ensemble.rate, g[part], h[part]
                 ),
-                self._chunks(),
+                self._chunks,
             )
             for one, other in sums:
                 along, square = along + one, square + other
@@ -309,10 +317,6 @@ class Machine:
         self._advance_validation(number)
         self._evaluate()
 
-    def _chunks(self) -> list[slice]:
-        n = len(self._rows.y)
-        return [slice(k, min(k + CHUNK, n)) for k in range(0, n, CHUNK)]
-
     def _evaluate(self) -> None:
         """The loss of the present predictions, and the gradients of the next round."""
         rows = self._rows
@@ -320,7 +324,7 @@ class Machine:
             lambda part: self._loss.evaluate(
                 rows.y, rows.w, self._raw, self._g, self._h, part.start, part.stop
             ),
-            self._chunks(),
+            self._chunks,
         )
         value, self._size, self._weight, self._square = self._shard.total(
             *(float(sum(column)) for column in zip(*sums, strict=True))
@@ -335,8 +339,12 @@ class Machine:
             self.validation_loss.append(value / mass)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the learners and what was measured; the rest follows."""
+        """What a checkpoint keeps: the learners and what was measured; the rest follows.
+
+        Ridges whose curvatures never change keep their factorisation, which takes longest.
+        """
         return {
+            "factor": self._ridge[1].factor if self._ridge and self._is_same else None,
             "ensemble": store.pack(self.ensemble),
             "train_loss": list(self.train_loss),
             "validation_loss": list(self.validation_loss),
@@ -348,6 +356,8 @@ class Machine:
         """Go on from a state: the next rounds have the bits of a machine that never stopped."""
         self.ensemble = store.unpack(state["ensemble"], self._rows.X.shape[1])
         self._begin()
+        if state.get("factor") is not None:
+            self._features()[1].factor = np.asfortranarray(state["factor"])
         self.train_loss = list(state["train_loss"])
         self.validation_loss = list(state["validation_loss"])
         self.cosine = list(state["cosine"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmxx.tabular.snapboost._grow import BINS
+from mmxx.tabular.snapboost._rows import BINS
 from mmxx.tabular.snapboost.ensemble import Ensemble, Learner
 from mmxx.tabular.snapboost.fourier import Encoder, Projection
 from mmxx.tabular.snapboost.tree import NODE, Tree

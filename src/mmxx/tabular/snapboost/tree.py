@@ -183,10 +183,12 @@ class Grower:
     ) -> tuple[NDArray[np.int32], Array, NDArray[np.bool_]]:
         """Grow what is below one node; nodes int32 [m, 7], values [m, 3], categories [m or 0, 256].
 
-        ``offset`` is the place of its first row among all rows.
+        ``offset`` is the place of its first row among all rows. A ``pool`` of its own holds its
+        histogram already, as the last.
         """
         depth = int(settings[_grow.MAX_DEPTH])
         slots = depth + 2 if rows.size > _grow.SMALL else 0
+        counted = pool is not None
         if pool is None:
             if len(self._pool) < slots:
                 self._pool = self._room(slots, self._pool.shape[3])
@@ -196,8 +198,8 @@ class Grower:
         values = np.empty((room, 3))
         sets = np.empty((room if self._categories else 0, _grow.BINS), np.bool_)
         count = _grow.grow(
-            self.bins, gh, rows, spare, columns, self.kinds, total, bounds, settings, pool, nodes,
-            values, sets,
+            self.bins, gh, rows, spare, columns, self.kinds, total, bounds, settings, pool, counted,
+            nodes, values, sets,
         )  # fmt: skip
         nodes = nodes[:count]
         nodes[:, _grow.START : _grow.STOP + 1] += offset
@@ -244,8 +246,10 @@ class Grower:
         """
         depth_left = int(settings[_grow.MAX_DEPTH])
         if self._allreduce is None and rows.size <= small:
-            cell = self._pool.shape[3]
-            pool = None if depth_left == 0 else self._room(depth_left + 2, cell)
+            pool = None
+            if hist is not None:
+                pool = self._room(depth_left + 2, self._pool.shape[3])
+                pool[-1] = hist
             spare = self._spare[offset : offset + rows.size]
             task = partial(
                 self._subtree, gh, rows, columns, total, bounds, settings, spare, offset, pool
@@ -275,9 +279,7 @@ class Grower:
         below[_grow.MAX_DEPTH] -= 1
         parts = rows[:middle], rows[middle:]
         hists: list[Any] = [None, None]
-        # a machine without rows here counts with the others
-        large = self._allreduce is not None or max(map(len, parts)) > small
-        if hist is not None and below[_grow.MAX_DEPTH] > 0 and large:
+        if hist is not None and below[_grow.MAX_DEPTH] > 0:
             fewer = int(totals[1][2] < totals[0][2])
             hists[fewer] = self._histogram(gh, parts[fewer], columns)
             hists[1 - fewer] = hist - hists[fewer]
@@ -338,26 +340,28 @@ class Grower:
 
     def _tree(self, nodes: NDArray[np.int32], values: Array, sets: NDArray[np.bool_]) -> Tree:
         """The tree in original units."""
-        found = np.zeros(len(nodes), NODE)
-        feature = nodes[:, _grow.FEATURE]
-        inner = np.flatnonzero(feature >= 0)
-        found["feature"] = feature
-        found["threshold"] = values[:, _grow.VALUE]
-        found["left_set"] = -1
-        found["right"][inner] = nodes[inner, _grow.RIGHT]
-        found["missing_left"][inner] = nodes[inner, _grow.MISSING_LEFT]
-        is_number = nodes[inner, _grow.LOW] >= 0
-        numeric, categorical = inner[is_number], inner[~is_number]
-        low, high = nodes[numeric, _grow.LOW], nodes[numeric, _grow.HIGH]
-        found["threshold"][numeric] = self.binner.thresholds(feature[numeric], low, high)
-        found["threshold"][categorical] = 0.0
-        found["left_set"][categorical] = np.arange(len(categorical))
-        return Tree(
-            found,
-            values[:, _grow.GAIN],
-            values[:, _grow.COVER],
-            sets[categorical] if len(sets) else sets,
-        )
+        found = np.empty(len(nodes), NODE)
+        _fill(nodes, values, found)
+        columns, low, high = (nodes[:, k] for k in (_grow.FEATURE, _grow.LOW, _grow.HIGH))
+        self.binner.thresholds(columns, low, high, found["threshold"])
+        if len(sets):
+            sets = sets[(columns >= 0) & (low < 0)]
+        return Tree(found, values[:, _grow.GAIN], values[:, _grow.COVER], sets)
+
+
+@njit(cache=True, nogil=True)
+def _fill(nodes, values, out):
+    """Nodes as the growth left them, as `NODE` [m]; thresholds of numbers are missing."""
+    sets = 0
+    for i in range(out.size):
+        node, inner = out[i], nodes[i, _grow.FEATURE] >= 0
+        categorical = inner and nodes[i, _grow.LOW] < 0
+        node["threshold"] = 0.0 if categorical else values[i, _grow.VALUE]
+        node["feature"] = nodes[i, _grow.FEATURE]
+        node["right"] = nodes[i, _grow.RIGHT] if inner else 0
+        node["missing_left"] = nodes[i, _grow.MISSING_LEFT] if inner else 0
+        node["left_set"] = sets if categorical else -1
+        sets += categorical
 
 
 _FIRST = np.zeros(1, np.int64)
@@ -425,10 +429,10 @@ def _add_trees(X, nodes, roots, left_sets, rate, out):
 
 
 @njit(cache=True, nogil=True)
-def add_leaves(out, rows, nodes, segments, rate):
-    """Add a tree's values, times a rate, to the rows that it was grown on, leaf by leaf."""
+def add_leaves(out, rows, nodes, segments):
+    """Add a tree's values to the rows that it was grown on, leaf by leaf."""
     for i in range(nodes.size):
         if nodes[i]["feature"] < 0:
-            value = rate * nodes[i]["threshold"]
+            value = nodes[i]["threshold"]
             for k in range(segments[i, 0], segments[i, 1]):
                 out[rows[k]] += value
