@@ -109,6 +109,7 @@ def again(card: Card) -> tuple[Outcome, set[str], bool]:
     """A second run, made once too: its outcome, what it touched, whether generators moved."""
     key = experiment_of(card)
     if key not in _again:
+        straight(card)  # first: a library's import may move a generator or write a cache
         with temporary_folder() as folder:
             before = global_states()
             with watched(folder) as seen:
