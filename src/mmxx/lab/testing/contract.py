@@ -32,6 +32,9 @@ class Check:
 def check_system(card: Card, cases: Sequence[Case] = ()) -> None:
     """Run every check of a system.
 
+    One of them starts a process: a script, rather than a test, calls this below
+    ``if __name__ == "__main__":``.
+
     Raises:
         AssertionError: Some failed; the message has a line for each.
     """
