@@ -109,13 +109,18 @@ def again(card: Card) -> tuple[Outcome, set[str], bool]:
     """A second run, made once too: its outcome, what it touched, whether generators moved."""
     key = experiment_of(card)
     if key not in _again:
-        straight(card)  # first: a library's import may move a generator or write a cache
-        with temporary_folder() as folder:
-            before = global_states()
-            with watched(folder) as seen:
-                found = run_tiny(card, folder)
-            _again[key] = found, seen, not same_states(before, global_states())
+        _again[key] = _watched_run(card)
+        if _again[key][2]:  # a library may have moved one when it was imported
+            _again[key] = _watched_run(card)
     return _again[key]
+
+
+def _watched_run(card: Card) -> tuple[Outcome, set[str], bool]:
+    with temporary_folder() as folder:
+        before = global_states()
+        with watched(folder) as seen:
+            found = run_tiny(card, folder)
+        return found, seen, not same_states(before, global_states())
 
 
 @contextmanager
