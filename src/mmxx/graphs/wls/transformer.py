@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
 from numbers import Integral
@@ -40,7 +41,7 @@ Readout = Literal["sum", "mean"]
 _BLOCK = 16_384  # nodes that are worked on at a time, or one graph
 
 
-class _GraphVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _GraphVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """What both transformers share: data in, rounds, readout, and the choice of rounds."""
 
     n_iter: int
@@ -199,8 +200,9 @@ class _GraphVectors(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _edge_columns(self, data: Graphs) -> Floats | None:
         return None
 
+    @abstractmethod
     def _step(self, t: int, x: Floats, data: Graphs, edges: Floats | None) -> Floats:
-        raise NotImplementedError
+        """The vectors [nodes, width] after round t + 1, of those after round t."""
 
 
 class WLSTransformer(_GraphVectors):
